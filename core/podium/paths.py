@@ -1,0 +1,131 @@
+"""Every path in the data directory, in one place.
+
+    /var/lib/podium/            root (--dir or PODIUM_DIR)
+      format.json
+      blobs/sha256/<hex>
+      images/<hex>.json
+      trees/<id>/{rootfs,tree.json}
+      erofs/<id>.img
+      index.db
+      stage1/sha256-<hex>/
+      pods/<phase>/<uuid>/
+      tmp/                      half-made things; whoever holds the lock of one owns it
+      locks/                    files that are only ever locked
+      cache/                    may be deleted at any time
+
+Nothing stores an absolute path: a data directory can be moved, or reached by another name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+DEFAULT_ROOT = "/var/lib/podium"
+
+EMBRYO, PREPARE, PREPARED, RUN, EXITED_GARBAGE, GARBAGE = PHASES = (
+    "embryo",
+    "prepare",
+    "prepared",
+    "run",
+    "exited-garbage",
+    "garbage",
+)
+
+
+class DataDir(NamedTuple):
+    """The data directory; `root` is an absolute path."""
+
+    root: str
+
+    @classmethod
+    def find(cls, given: str | None = None) -> DataDir:
+        """`given` (--dir), else PODIUM_DIR, else /var/lib/podium."""
+        return cls(os.path.abspath(given or os.environ.get("PODIUM_DIR") or DEFAULT_ROOT))
+
+    def at(self, *parts: str) -> str:
+        """A path below the root."""
+        return os.path.join(self.root, *parts)
+
+    @property
+    def format(self) -> str:
+        """format.json, which names the format and its feature flags."""
+        return self.at("format.json")
+
+    @property
+    def blobs(self) -> str:
+        """What was imported, byte for byte, named by its sha256."""
+        return self.at("blobs", "sha256")
+
+    @property
+    def images(self) -> str:
+        """One JSON record an image."""
+        return self.at("images")
+
+    @property
+    def trees(self) -> str:
+        """Rendered images."""
+        return self.at("trees")
+
+    @property
+    def erofs(self) -> str:
+        """What a stage1 derives from a tree and shares between pods."""
+        return self.at("erofs")
+
+    @property
+    def index(self) -> str:
+        """The SQLite index of images/."""
+        return self.at("index.db")
+
+    @property
+    def pins(self) -> str:
+        """Pinned code."""
+        return self.at("stage1")
+
+    @property
+    def pods(self) -> str:
+        """Pods, a folder for each phase."""
+        return self.at("pods")
+
+    @property
+    def tmp(self) -> str:
+        """Half-made things."""
+        return self.at("tmp")
+
+    @property
+    def locks(self) -> str:
+        """Lock files."""
+        return self.at("locks")
+
+    @property
+    def cache(self) -> str:
+        """What may be deleted at any time."""
+        return self.at("cache")
+
+    def blob(self, hex_digest: str) -> str:
+        """A blob by its digest, without `sha256:`."""
+        return self.at("blobs", "sha256", hex_digest)
+
+    def image(self, hex_digest: str) -> str:
+        """An image's record by its id, without `sha256:`."""
+        return self.at("images", hex_digest + ".json")
+
+    def tree(self, tree_id: str) -> str:
+        """A tree's folder."""
+        return self.at("trees", tree_id)
+
+    def rootfs(self, tree_id: str) -> str:
+        """A tree's rootfs."""
+        return self.at("trees", tree_id, "rootfs")
+
+    def pin(self, pin: str) -> str:
+        """A pin's folder; `pin` is `sha256-<hex>`."""
+        return self.at("stage1", pin)
+
+    def phase(self, phase: str) -> str:
+        """The folder of a phase."""
+        return self.at("pods", phase)
+
+    def pod(self, phase: str, uuid: str) -> str:
+        """A pod's folder while it is in `phase`."""
+        return self.at("pods", phase, uuid)
