@@ -1,0 +1,92 @@
+"""format.json: what a data directory is, and whether this podium may touch it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from podium import __version__
+from podium.errors import Corrupt, NewerFormat
+from podium.features import Features
+from podium.paths import PHASES, DataDir
+
+MAGIC = "podium-data"
+VERSION = 1
+
+
+def initial() -> dict[str, Any]:
+    """A new data directory's format.json."""
+    return {
+        "magic": MAGIC,
+        "version": VERSION,
+        **Features().to_json(),
+        "written_by": f"podium {__version__}",
+    }
+
+
+def check(data: DataDir, *, full: bool = True) -> bool:
+    """Refuse a data directory that this podium must not touch.
+
+    Args:
+        data: the data directory.
+        full: False for list, status, stop, gc and rm, which need the frozen parts only.
+
+    Returns:
+        False when there is no data directory yet.
+
+    Raises:
+        NewerFormat: it uses a feature or version that this podium does not know.
+        Corrupt: format.json is damaged, or this is no data directory of podium's.
+    """
+    try:
+        with open(data.format, "rb") as f:
+            raw = f.read(1 << 16)
+    except FileNotFoundError:
+        if os.path.isdir(data.pods):
+            raise Corrupt(
+                f"{data.format} is missing", hint="run 'podium fsck --repair'", subject=data.format
+            ) from None
+        return False
+    try:
+        content = json.loads(raw)
+        if content["magic"] != MAGIC or not isinstance(content["version"], int):
+            raise ValueError("its magic or version is wrong")
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise Corrupt(
+            f"{data.format} is damaged or not podium's: {e}", hint="run 'podium fsck --repair'", subject=data.format
+        ) from None
+    written_by = str(content.get("written_by", "a newer podium"))
+    if content["version"] > VERSION:
+        raise NewerFormat(
+            f"{data.root} has format {content['version']}, this podium knows {VERSION} (written by {written_by})",
+            hint=f"use {written_by} or newer",
+            subject=data.root,
+        )
+    Features.from_json(content).require(f"the data directory {data.root}", written_by, full=full)
+    return True
+
+
+def ensure(data: DataDir) -> None:
+    """Make the data directory if it is not there; refuse it if it is not ours to write.
+
+    Raises:
+        NewerFormat, Corrupt: as `check`.
+    """
+    if check(data):
+        return
+    from podium.linux.files import write_atomic
+
+    for folder in (
+        data.blobs,
+        data.images,
+        data.trees,
+        data.pins,
+        data.tmp,
+        data.locks,
+        data.cache,
+        *map(data.phase, PHASES),
+    ):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    # Last: a data directory with a format.json is complete. Two that make it at once write the same.
+    write_atomic(data.format, (json.dumps(initial(), indent=1) + "\n").encode())
