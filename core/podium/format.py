@@ -44,9 +44,7 @@ def check(data: DataDir, *, full: bool = True) -> bool:
             raw = f.read(1 << 16)
     except FileNotFoundError:
         if os.path.isdir(data.pods):
-            raise Corrupt(
-                f"{data.format} is missing", hint="run 'podium fsck --repair'", subject=data.format
-            ) from None
+            raise Corrupt(f"{data.format} is missing", hint="run 'podium fsck --repair'", subject=data.format) from None
         return False
     try:
         content = json.loads(raw)
@@ -73,10 +71,12 @@ def ensure(data: DataDir) -> None:
     Raises:
         NewerFormat, Corrupt: as `check`.
     """
-    if check(data):
-        return
     from podium.linux.files import write_atomic
 
+    if not check(data):
+        os.makedirs(data.root, mode=0o755, exist_ok=True)
+        # First: folders without a format.json are not a data directory. Two that make it at once write the same.
+        write_atomic(data.format, (json.dumps(initial(), indent=1) + "\n").encode())
     for folder in (
         data.blobs,
         data.images,
@@ -87,6 +87,5 @@ def ensure(data: DataDir) -> None:
         data.cache,
         *map(data.phase, PHASES),
     ):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    # Last: a data directory with a format.json is complete. Two that make it at once write the same.
-    write_atomic(data.format, (json.dumps(initial(), indent=1) + "\n").encode())
+        if not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -1,0 +1,122 @@
+"""What a stage1 plugin implements: interface version 1.
+
+A plugin is a module (or object) named by an entry point of the group `podium.stage1`. It implements these hooks with
+`@hookimpl`; each implementation takes any subset of the arguments, **without defaults** (pluggy never passes an argument
+that has one). `specname`, wrappers, `tryfirst` and the like are refused: exactly one implementation, of exactly the plugin
+that prepared the pod, is ever called.
+
+Hooks run in a worker process, not in the caller's: a crash or a hang costs one call. What a hook raises of
+`podium.errors` reaches the user as it is; anything else is a `PluginFailed` that names the plugin and the hook. Standard
+output and error go to the pod's `plugin.log`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
+
+PROJECT = "podium"
+PREFIX = "stage1_"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Stage1Spec:
+    """The hooks of a stage1 plugin. All are required."""
+
+    @hookspec(firstresult=True)
+    def stage1_info(self) -> Stage1Info:  # type: ignore[empty-body]
+        """Say what the plugin is and implements. Called first in every worker; must be quick and change nothing.
+
+        Example:
+            @hookimpl
+            def stage1_info():
+                return Stage1Info(name="sample", version="1.0", capabilities=frozenset({"enter", "network:host"}))
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_check(self) -> Sequence[Finding]:  # type: ignore[empty-body]
+        """Say what this host has and lacks for the plugin. Called by `podium stage1 check`; changes nothing.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_prepare(self, pod: Pod, ledger: Ledger) -> Any:
+        """Make under `pod.stage1_dir` what a run will need. Called once, while the pod is preparing.
+
+        Host resources that outlive the call go into `ledger` first. Nothing may keep running. Returns a value that is
+        not None (True, or a JSON object that tells the user of choices made).
+
+        Raises:
+            CapabilityUnsupported, HostLacks, BadInput: the pod is refused; it is collected as a failed prepare.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_run(self, pod: Pod, supervisor: Supervisor) -> int:  # type: ignore[empty-body]
+        """Make the sandbox, run the apps in it, and return the pod's exit code when it has ended.
+
+        Called once, in the pod's supervisor process, which holds the pod's lock and has its own session. The usual body
+        makes a sandbox and returns `supervisor.run_apps(sandbox)`. Whatever is taken goes into `supervisor.ledger`.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_enter(self, pod: Pod, request: EnterRequest) -> int:  # type: ignore[empty-body]
+        """Run a command in a running pod beside an app, with that app's restrictions; returns its exit code.
+
+        Raises:
+            CapabilityUnsupported: the plugin can't enter.
+            WrongState: the app does not run.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_stop(self, pod: Pod, request: StopRequest) -> Any:
+        """End a running pod, or send a signal to its apps. Idempotent: a pod that has ended is no error.
+
+        Returns a value that is not None.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_gc(self, pod: Pod, ledger: Ledger) -> Any:
+        """Release whatever the plugin took for the pod, and mark it released in `ledger`.
+
+        Called for an ended pod, with its lock held, perhaps after a crash or a reboot at any moment, perhaps repeatedly:
+        idempotent. It must not remove `pod.dir`: core does, once it has verified that nothing is left. Returns a value
+        that is not None.
+
+        Raises:
+            anything: the pod is kept as gc-failed, with the reason.
+
+        .. versionadded:: interface 1
+        """
+
+
+HOOKS = tuple(sorted(name for name in vars(Stage1Spec) if name.startswith(PREFIX)))
+
+
+class EventSpec:
+    """Broadcast to every plugin in `podium.hooks`; a plugin's failure never changes what happened."""
+
+    @hookspec
+    def podium_event(self, event: dict[str, Any]) -> None:
+        """Called after a transition, with the event as it stands in the event log.
+
+        .. versionadded:: interface 1
+        """

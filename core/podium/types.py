@@ -1,0 +1,371 @@
+"""The types that stage1 plugins are given and return: a public, versioned surface (interface version 1).
+
+Fields are only ever added, each with a default; a plugin must ignore what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from podium.linux.procs import Process
+
+INTERFACE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A volume of the pod (appc pods.md, "volumes", plus the kind `tmpfs`).
+
+    Attributes:
+        name: AC name by which mounts refer to it.
+        kind: `host`, `empty` or `tmpfs`.
+        source: absolute path on the host, for `host`.
+        read_only: no app may write to it.
+        recursive: mounts below `source` are part of it, for `host`.
+        mode: permission bits of an `empty` or `tmpfs` volume's root.
+        uid: its owner.
+        gid: its group.
+        size: bytes that a `tmpfs` may hold; None for the kernel's default.
+    """
+
+    name: str
+    kind: str
+    source: str | None = None
+    read_only: bool = False
+    recursive: bool = True
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Where an app sees a volume: `target` is an absolute path in its rootfs."""
+
+    volume: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seccomp:
+    """A system call filter: `mode` is `retain` or `remove`, `names` are calls and @sets, `errno` a name (EPERM)."""
+
+    mode: str
+    names: tuple[str, ...]
+    errno: str = "EPERM"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolators:
+    """What confines an app; None means: not asked for.
+
+    Attributes:
+        memory_limit: bytes (resource/memory limit).
+        memory_request: bytes (resource/memory request).
+        cpu_limit: millicores (resource/cpu limit).
+        cpu_request: millicores (resource/cpu request).
+        cpu_shares: os/linux/cpu-shares.
+        pids: most processes and threads.
+        block_bandwidth: bytes per second.
+        block_iops: operations per second.
+        caps_retain: capability names; everything else is dropped.
+        caps_remove: capability names dropped from the default set.
+        no_new_privileges: os/linux/no-new-privileges.
+        seccomp: system call filter.
+        oom_score_adj: os/linux/oom-score-adj.
+        rlimits: name (`NOFILE`) → (soft, hard); -1 is unlimited.
+        sysctls: os/unix/sysctl.
+        masked_paths: paths hidden from the app.
+        readonly_paths: paths that the app can't write.
+        unknown: isolators of the manifest that podium does not know, by name.
+    """
+
+    memory_limit: int | None = None
+    memory_request: int | None = None
+    cpu_limit: int | None = None
+    cpu_request: int | None = None
+    cpu_shares: int | None = None
+    pids: int | None = None
+    block_bandwidth: int | None = None
+    block_iops: int | None = None
+    caps_retain: tuple[str, ...] | None = None
+    caps_remove: tuple[str, ...] | None = None
+    no_new_privileges: bool = False
+    seccomp: Seccomp | None = None
+    oom_score_adj: int | None = None
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    def asked(self) -> list[str]:
+        """Names of the capabilities (see `Stage1Info`) that these isolators ask of a stage1."""
+        names = {
+            "isolator:memory": self.memory_limit is not None or self.memory_request is not None,
+            "isolator:cpu": self.cpu_limit is not None or self.cpu_request is not None,
+            "isolator:cpu-shares": self.cpu_shares is not None,
+            "isolator:pids": self.pids is not None,
+            "isolator:block-bandwidth": self.block_bandwidth is not None,
+            "isolator:block-iops": self.block_iops is not None,
+            "isolator:capabilities": self.caps_retain is not None or self.caps_remove is not None,
+            "isolator:no-new-privileges": self.no_new_privileges,
+            "isolator:seccomp": self.seccomp is not None,
+            "isolator:oom-score-adj": self.oom_score_adj is not None,
+            "isolator:rlimits": bool(self.rlimits),
+            "isolator:sysctl": bool(self.sysctls),
+            "isolator:masked-paths": bool(self.masked_paths),
+            "isolator:readonly-paths": bool(self.readonly_paths),
+        }
+        return [name for name, asked in names.items() if asked] + [f"isolator:{name}" for name in self.unknown]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """One app of a pod, everything resolved but what can only be looked up inside its rootfs.
+
+    Attributes:
+        name: AC name, unique in the pod.
+        image: name of its image.
+        image_id: `sha256:<hex>`.
+        rootfs: absolute path of its rendered tree, which is shared and must not be written.
+        exec: command and arguments; a command without a slash is looked up in PATH inside the rootfs.
+        user: name or number, looked up inside the rootfs.
+        group: likewise.
+        supplementary_gids: numbers, or names as `groups` in the manifest's annotation.
+        working_dir: absolute path in the rootfs.
+        environment: the whole environment.
+        mounts: volumes in its rootfs.
+        isolators: what confines it.
+        readonly_rootfs: its rootfs can't be written.
+        pre_start: command run before it, in its place; a failure fails the app.
+        post_stop: command run after it.
+        stdin, stdout, stderr: `null`, `log` or `inherit`.
+        restart: `no`, `on-failure` or `always`.
+        stop_signal: number of the signal that asks it to end.
+        ports: names of its ports.
+    """
+
+    name: str
+    image: str
+    image_id: str
+    rootfs: str
+    exec: tuple[str, ...]
+    user: str = "0"
+    group: str = "0"
+    supplementary_gids: tuple[str, ...] = ()
+    working_dir: str = "/"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    isolators: Isolators = field(default_factory=Isolators)
+    readonly_rootfs: bool = False
+    pre_start: tuple[str, ...] = ()
+    post_stop: tuple[str, ...] = ()
+    stdin: str = "null"
+    stdout: str = "log"
+    stderr: str = "log"
+    restart: str = "no"
+    stop_signal: int = 15
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What the pod asks of the network.
+
+    Attributes:
+        names: `host`, `none`, or names of networks.
+        ports: (port name, host IP, host port).
+        dns, dns_search: for resolv.conf; empty means: as the stage1 has it by default.
+        hosts: (IP, name) lines for /etc/hosts.
+    """
+
+    names: tuple[str, ...] = ("default",)
+    ports: tuple[tuple[str, str, int], ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod as its stage1 sees it.
+
+    Attributes:
+        uuid: lower case, with dashes.
+        name: name given by the user, or None.
+        dir: absolute path of the pod's folder; the stage1 keeps what it needs under `dir`/stage1.
+        data_root: absolute path of the data directory.
+        apps: in the order in which they start.
+        volumes: by name.
+        network: what it asks of the network.
+        hostname: None for the stage1's default.
+        private_users: a user namespace is asked for.
+        isolators: of the pod as a whole.
+        labels: of the user.
+        annotations: of the user.
+        cgroup: path of the pod's cgroup below every hierarchy.
+    """
+
+    uuid: str
+    name: str | None
+    dir: str
+    data_root: str
+    apps: tuple[App, ...]
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    network: Network = field(default_factory=Network)
+    hostname: str | None = None
+    private_users: bool = False
+    isolators: Isolators = field(default_factory=Isolators)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    cgroup: str = ""
+
+    @property
+    def stage1_dir(self) -> str:
+        """Where the stage1 keeps what is its own."""
+        return f"{self.dir}/stage1"
+
+    def app(self, name: str) -> App:
+        """The app of that name. Raises KeyError."""
+        for app in self.apps:
+            if app.name == name:
+                return app
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage1Info:
+    """What a plugin is and what it implements (not: what this host has, which is `stage1_check`'s).
+
+    Attributes:
+        name: as in its entry point.
+        version: of the plugin.
+        interface: version of the stage1 interface that it speaks.
+        state: version of what it keeps under a pod's stage1/ folder.
+        serves: (interface, state) pairs of *other* versions whose pods this code can run, enter, stop and collect.
+        capabilities: of `apps` (more than one app), `enter`, `tty`, `private-users`, `restart`, `readonly-rootfs`,
+            `event-handlers`, `ports`, `hostname`, `dns`, `network:host`, `network:none`, `network:cni`, `volume:host`,
+            `volume:empty`, `volume:tmpfs`, `isolator:<name>`.
+    """
+
+    name: str
+    version: str
+    interface: int = INTERFACE
+    state: int = 1
+    serves: tuple[tuple[int, int], ...] = ()
+    capabilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of `stage1 check`: a thing that the host has or lacks.
+
+    Attributes:
+        name: of the thing: a program, a kernel feature, a privilege.
+        ok: the host has it.
+        required: nothing works without it.
+        message: what was found.
+        hint: how to get it.
+        capabilities: what can't be used without it, if it is not required.
+    """
+
+    name: str
+    ok: bool
+    required: bool = True
+    message: str = ""
+    hint: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterRequest:
+    """What `podium enter` asks.
+
+    Attributes:
+        app: name of the app.
+        command: what to run; empty means: a shell.
+        tty: a terminal is asked for; the caller's is on `stdio[0]`.
+        stdio: descriptors of the caller's standard input, output and error.
+    """
+
+    app: str
+    command: tuple[str, ...] = ()
+    tty: bool = False
+    stdio: tuple[int, int, int] = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """What `podium stop` and `podium kill` ask.
+
+    Attributes:
+        signal: send this signal to every app and return at once (`kill`); None: end the pod.
+        timeout: seconds that the apps have to end before they are killed.
+        force: kill at once.
+    """
+
+    signal: int | None = None
+    timeout: float = 10.0
+    force: bool = False
+
+
+class Ledger(Protocol):
+    """The pod's write-ahead list of host resources: `intend` before a resource is taken, `held` once it is."""
+
+    def intend(self, kind: str, id: str, **attrs: Any) -> int:
+        """Record the intent to take a resource; returns the entry's number."""
+
+    def held(self, number: int, **attrs: Any) -> None:
+        """Record that the resource of entry `number` is held now; `attrs` say more of what it is."""
+
+    def released(self, number: int, by: str = "plugin") -> None:
+        """Record that the resource of entry `number` is gone."""
+
+    def outstanding(self) -> Sequence[Resource]:
+        """What is intended or held and not released, oldest first."""
+
+    def take(self, kind: str, id: str, **attrs: Any) -> AbstractContextManager[int]:
+        """`intend` on entry of the block, `held` when it ends without an exception."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A ledger entry: `kind` of mount, netns, link, address, nft, cgroup, process, loop, socket, path."""
+
+    number: int
+    kind: str
+    id: str
+    attrs: Mapping[str, Any]
+    held: bool
+
+
+class Supervisor(Protocol):
+    """What `stage1_run` is given to run a pod's apps and tell of them."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The pod's ledger."""
+
+    def run_apps(self, sandbox: Sandbox) -> int:
+        """Start every app into `sandbox`, serve them until the pod ends; returns the pod's exit code."""
+
+    def leader(self, process: Process) -> None:
+        """Record the process that stands for the pod (the sandbox's init)."""
+
+
+class Sandbox(Protocol):
+    """What a stage1 made for the apps to be started into."""
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """Kind (`mnt`, `net`, `ipc`, `uts`, `pid`, `user`) → descriptor to join; empty: the supervisor's own."""
+
+    def root(self, app: App) -> str:
+        """Path of the app's rootfs, as seen after the namespaces have been joined."""
