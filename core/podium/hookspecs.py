@@ -1,9 +1,9 @@
 """What a stage1 plugin implements: interface version 1.
 
 A plugin is a module (or object) named by an entry point of the group `podium.stage1`. It implements these hooks with
-`@hookimpl`; each implementation takes any subset of the arguments, **without defaults** (pluggy never passes an argument
-that has one). `specname`, wrappers, `tryfirst` and the like are refused: exactly one implementation, of exactly the plugin
-that prepared the pod, is ever called.
+`@hookimpl`; each implementation takes any subset of the arguments, **without defaults** (pluggy never passes an
+argument that has one). `specname` and wrappers are refused: exactly one implementation, of exactly the plugin that
+prepared the pod, is ever called.
 
 Hooks run in a worker process, not in the caller's: a crash or a hang costs one call. What a hook raises of
 `podium.errors` reaches the user as it is; anything else is a `PluginFailed` that names the plugin and the hook. Standard
@@ -67,8 +67,8 @@ class Stage1Spec:
     def stage1_run(self, pod: Pod, supervisor: Supervisor) -> int:  # type: ignore[empty-body]
         """Make the sandbox, run the apps in it, and return the pod's exit code when it has ended.
 
-        Called once, in the pod's supervisor process, which holds the pod's lock and has its own session. The usual body
-        makes a sandbox and returns `supervisor.run_apps(sandbox)`. Whatever is taken goes into `supervisor.ledger`.
+        Called once, in the pod's supervisor process, which holds the pod's lock and has its own session. The usual
+        body makes a sandbox and returns `supervisor.run_apps(sandbox)`. Whatever is taken goes into `supervisor.ledger`.
 
         .. versionadded:: interface 1
         """
@@ -97,8 +97,8 @@ class Stage1Spec:
     def stage1_gc(self, pod: Pod, ledger: Ledger) -> Any:
         """Release whatever the plugin took for the pod, and mark it released in `ledger`.
 
-        Called for an ended pod, with its lock held, perhaps after a crash or a reboot at any moment, perhaps repeatedly:
-        idempotent. It must not remove `pod.dir`: core does, once it has verified that nothing is left. Returns a value
+        Called for an ended pod, with its lock held, perhaps after a crash or a reboot at any moment, perhaps again and
+        again: idempotent. It must not remove `pod.dir`: core does, once it has verified that nothing is left. Returns a value
         that is not None.
 
         Raises:

@@ -19,7 +19,6 @@ Nothing stores an absolute path: a data directory can be moved, or reached by an
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 DEFAULT_ROOT = "/var/lib/podium"
 
@@ -33,10 +32,13 @@ EMBRYO, PREPARE, PREPARED, RUN, EXITED_GARBAGE, GARBAGE = PHASES = (
 )
 
 
-class DataDir(NamedTuple):
+class DataDir:
     """The data directory; `root` is an absolute path."""
 
-    root: str
+    __slots__ = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
 
     @classmethod
     def find(cls, given: str | None = None) -> DataDir:

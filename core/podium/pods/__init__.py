@@ -1,0 +1,1 @@
+"""Pods on disk: envelope, lock, phase, ledger, status."""

@@ -1,0 +1,171 @@
+"""envelope.json: the record, frozen for ever, by which any podium can list, stop, gc and rm a pod.
+
+Whatever else of a pod can't be read, this says who made it, which code is answerable for it, and what it refers to.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from podium import records
+from podium.errors import Corrupt
+from podium.features import Features
+from podium.paths import PHASES, DataDir
+
+FILE = "envelope.json"
+VERSION = 1
+
+
+class Stage1(NamedTuple):
+    """The code that prepared a pod.
+
+    Attributes:
+        name: of the plugin.
+        version: of the plugin.
+        interface: version of the stage1 interface it spoke.
+        state: version of what it keeps under the pod's stage1/ folder.
+        digest: `sha256:<hex>` of the plugin's own code.
+        pin: `sha256-<hex>`, the folder of the plugin, core and libraries below stage1/.
+        entry: module (or module:object) that is the plugin.
+        distribution: the distribution that brought it.
+    """
+
+    name: str
+    version: str
+    interface: int
+    state: int
+    digest: str
+    pin: str
+    entry: str
+    distribution: str
+
+
+class AppRef(NamedTuple):
+    """What a listing says of an app without reading the pod's manifest."""
+
+    name: str
+    image: str
+    image_id: str
+
+
+class Envelope(NamedTuple):
+    """See docs/on-disk-format.md for each field."""
+
+    uuid: str
+    name: str | None
+    created: str
+    stage1: Stage1
+    apps: tuple[AppRef, ...]
+    trees: tuple[str, ...]
+    images: tuple[str, ...]
+    labels: dict[str, str]
+    features: Features
+    prepared_by: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored (without the checksum)."""
+        return {
+            "envelope": VERSION,
+            "uuid": self.uuid,
+            "name": self.name,
+            "created": self.created,
+            "stage1": self.stage1._asdict(),
+            "apps": [app._asdict() for app in self.apps],
+            "refs": {"trees": list(self.trees), "images": list(self.images)},
+            "labels": self.labels,
+            "features": self.features.to_json(),
+            "prepared_by": self.prepared_by,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Envelope:
+        """Fields that this version does not know are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+        stage1, refs = data["stage1"], data["refs"]
+        return cls(
+            uuid=_str(data["uuid"]),
+            name=None if data["name"] is None else _str(data["name"]),
+            created=_str(data["created"]),
+            stage1=Stage1(
+                _str(stage1["name"]),
+                _str(stage1["version"]),
+                int(stage1["interface"]),
+                int(stage1["state"]),
+                _str(stage1["digest"]),
+                _str(stage1["pin"]),
+                _str(stage1["entry"]),
+                _str(stage1["distribution"]),
+            ),
+            apps=tuple(AppRef(_str(a["name"]), _str(a["image"]), _str(a["image_id"])) for a in data["apps"]),
+            trees=tuple(map(_str, refs["trees"])),
+            images=tuple(map(_str, refs["images"])),
+            labels={_str(k): _str(v) for k, v in data["labels"].items()},
+            features=Features.from_json(data["features"]),
+            prepared_by=_str(data["prepared_by"]),
+        )
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def write(folder: str, envelope: Envelope) -> None:
+    """Write a pod's envelope, durably."""
+    from podium.linux.files import write_atomic
+
+    write_atomic(os.path.join(folder, FILE), records.seal(envelope.to_json()) + b"\n")
+
+
+def read(folder: str) -> Envelope:
+    """A pod's envelope.
+
+    Args:
+        folder: the pod's folder.
+
+    Raises:
+        FileNotFoundError: the pod is gone, or has no envelope yet.
+        Corrupt: the envelope is damaged.
+    """
+    what = f"the envelope of pod {os.path.basename(folder)}"
+    data = records.read(os.path.join(folder, FILE), what)
+    try:
+        return Envelope.from_json(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}", subject=what) from None
+
+
+class References(NamedTuple):
+    """What pods refer to; `unreadable` are pods whose envelope can't be read, which may refer to anything."""
+
+    images: set[str]
+    trees: set[str]
+    pins: set[str]
+    unreadable: list[str]
+
+
+def referenced(data: DataDir) -> References:
+    """What all pods, in every phase, refer to."""
+    refs = References(set(), set(), set(), [])
+    for phase in PHASES:
+        try:
+            uuids = os.listdir(data.phase(phase))
+        except FileNotFoundError:
+            continue
+        for uuid in uuids:
+            try:
+                envelope = read(data.pod(phase, uuid))
+            except FileNotFoundError:
+                continue  # an embryo; it holds the store's lock while it has no envelope
+            except Corrupt:
+                refs.unreadable.append(uuid)
+                continue
+            refs.images.update(envelope.images)
+            refs.trees.update(envelope.trees)
+            refs.pins.add(envelope.stage1.pin)
+    return refs
