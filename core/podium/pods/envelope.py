@@ -150,7 +150,10 @@ class References(NamedTuple):
 
 
 def referenced(data: DataDir) -> References:
-    """What all pods, in every phase, refer to."""
+    """What all pods, in every phase, refer to.
+
+    Phases are read in the order in which pods move through them, so that one that moves meanwhile is not missed.
+    """
     refs = References(set(), set(), set(), [])
     for phase in PHASES:
         try:
