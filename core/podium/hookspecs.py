@@ -98,8 +98,8 @@ class Stage1Spec:
         """Release whatever the plugin took for the pod, and mark it released in `ledger`.
 
         Called for an ended pod, with its lock held, perhaps after a crash or a reboot at any moment, perhaps again and
-        again: idempotent. It must not remove `pod.dir`: core does, once it has verified that nothing is left. Returns a value
-        that is not None.
+        again: idempotent. It must not remove `pod.dir`: core does, once it has verified that nothing is left. Returns
+        a value that is not None.
 
         Raises:
             anything: the pod is kept as gc-failed, with the reason.

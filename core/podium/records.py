@@ -1,8 +1,8 @@
 """Sealed records: small JSON files that say whether they are whole.
 
 A sealed record is one JSON object on one line whose last member is `"crc32"`, eight hex digits: the CRC-32 (ISO 3309,
-as in zlib) of the bytes of the line before `,"crc32"`. So a reader needs no canonical form, `jq` reads the file as it is,
-and a ledger is simply one sealed record a line.
+as in zlib) of the bytes of the line before `,"crc32"`. So a reader needs no canonical form, `jq` reads the file as
+it is, and a ledger is simply one sealed record a line.
 """
 
 from __future__ import annotations

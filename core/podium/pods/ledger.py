@@ -6,9 +6,9 @@ One sealed record a line, only appended:
     {"n":1,"op":"held","attrs":{…},"crc32":"…"}
     {"n":1,"op":"released","by":"plugin","crc32":"…"}
 
-An intent is written before the resource is taken, so that after a crash at any moment gc knows where to look. Kinds that a
-reboot clears are not fsynced; kinds that outlive it are. A line that is damaged (the last one, when the machine lost its
-power) is skipped and counted; the audit finds what it may have named.
+An intent is written before the resource is taken, so that after a crash at any moment gc knows where to look. Kinds
+that a reboot clears are not fsynced; kinds that outlive it are. A line that is damaged (the last one, when the machine
+lost its power) is skipped and counted; the audit finds what it may have named.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a pod runs and how its apps ended: runtime.json and status/<app>.json, both sealed records.
 
-They are written while the pod runs, so their loss in a power failure costs nothing but the answer: they are renamed into
-place, not fsynced.
+They are written while the pod runs, so their loss in a power failure costs nothing but the answer: they are renamed
+into place, not fsynced.
 """
 
 from __future__ import annotations
