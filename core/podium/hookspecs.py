@@ -6,8 +6,8 @@ argument that has one). `specname` and wrappers are refused: exactly one impleme
 prepared the pod, is ever called.
 
 Hooks run in a worker process, not in the caller's: a crash or a hang costs one call. What a hook raises of
-`podium.errors` reaches the user as it is; anything else is a `PluginFailed` that names the plugin and the hook. Standard
-output and error go to the pod's `plugin.log`.
+`podium.errors` reaches the user as it is; anything else is a `PluginFailed` that names the plugin and the hook.
+Standard output and error go to the pod's `plugin.log`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Stage1Spec:
         """Make the sandbox, run the apps in it, and return the pod's exit code when it has ended.
 
         Called once, in the pod's supervisor process, which holds the pod's lock and has its own session. The usual
-        body makes a sandbox and returns `supervisor.run_apps(sandbox)`. Whatever is taken goes into `supervisor.ledger`.
+        body makes a sandbox and returns `supervisor.run_apps(sandbox)`. Whatever is taken goes into
+        `supervisor.ledger`.
 
         .. versionadded:: interface 1
         """

@@ -1,0 +1,1 @@
+"""Which code is answerable for a pod, and calling exactly that."""

@@ -1,0 +1,96 @@
+"""call_exactly(): one hook, one implementation, of one plugin. Loaded in workers only."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pluggy
+
+from podium.errors import InterfaceMismatch, PluginRefused
+from podium.hookspecs import PREFIX, PROJECT, Stage1Spec
+from podium.types import INTERFACE, Stage1Info
+
+
+class Loaded:
+    """A plugin, registered alone and held against the specification.
+
+    Attributes:
+        name: as its entry point has it.
+        info: what it says of itself.
+    """
+
+    def __init__(self, name: str, plugin: object) -> None:
+        self.name = name
+        self._plugin = plugin
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Stage1Spec)
+        try:
+            self._manager.register(plugin, name)
+            self._manager.check_pending()  # a misspelt hook
+        except (pluggy.PluginValidationError, ValueError) as e:
+            raise self._refused(" ".join(str(e).split())) from None
+        self._check_implementations()
+        self.info = self._info()
+
+    def call_exactly(self, hook: str, **args: Any) -> Any:
+        """Call the plugin's implementation of `hook` and nothing else.
+
+        Args:
+            hook: name without the prefix.
+            args: exactly the arguments that the specification names.
+
+        Raises:
+            PluginRefused: there is no implementation, another one got in, or it returned None.
+            Whatever the implementation raises.
+        """
+        hook = PREFIX + hook
+        caller = getattr(self._manager.hook, hook)
+        assert set(args) == set(caller.spec.argnames), f"{hook} takes {caller.spec.argnames}, not {sorted(args)}"
+        others = [p for p in self._manager.get_plugins() if p is not self._plugin]
+        only = self._manager.subset_hook_caller(hook, remove_plugins=others)
+        implementations = only.get_hookimpls()
+        if [impl.plugin for impl in implementations] != [self._plugin]:
+            raise self._refused(f"{hook} has {len(implementations)} implementations, not one")
+        result = only(**args)
+        if result is None:
+            raise self._refused(f"{hook} returned None, which pluggy can't tell from no implementation")
+        return result
+
+    def _refused(self, why: str) -> PluginRefused:
+        return PluginRefused(
+            f"stage1 plugin {self.name!r} is refused: {why}",
+            hint="see docs/stage1-plugin-guide.md, or ask the plugin's author",
+            subject=self.name,
+        )
+
+    def _check_implementations(self) -> None:
+        for hook in sorted(name for name in vars(Stage1Spec) if name.startswith(PREFIX)):
+            implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            if len(implementations) != 1:
+                raise self._refused(f"it has {len(implementations)} implementations of {hook}, not one")
+            impl = implementations[0]
+            if impl.opts.get("specname"):
+                raise self._refused(f"{impl.function.__name__} uses specname, which is not allowed on {hook}")
+            if impl.hookwrapper or impl.wrapper:
+                raise self._refused(f"{hook} is a wrapper, which is not allowed on stage1 hooks")
+            with_default = [
+                p.name for p in inspect.signature(impl.function).parameters.values() if p.default is not p.empty
+            ]
+            if with_default:
+                raise self._refused(f"{hook} gives {', '.join(with_default)} a default, so it would never be passed")
+
+    def _info(self) -> Stage1Info:
+        info = self.call_exactly("info")
+        interface = getattr(info, "interface", None)
+        if interface != INTERFACE:
+            raise InterfaceMismatch(
+                f"stage1 plugin {self.name!r} speaks interface {interface!r}, this podium speaks {INTERFACE}",
+                hint="install a version of the plugin that was made for this podium",
+                subject=self.name,
+            )
+        if not isinstance(info, Stage1Info):
+            raise self._refused(f"stage1_info returned {type(info).__name__}, not Stage1Info")
+        if info.name != self.name:
+            raise self._refused(f"it calls itself {info.name!r}")
+        return info

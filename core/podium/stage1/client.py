@@ -1,0 +1,261 @@
+"""The caller's side of a worker: start it, call it with a time limit, and say how it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from podium import errors
+from podium.errors import PluginFailed, PodiumError
+from podium.stage1.protocol import VERSION, BrokenPeer, Channel
+from podium.stage1.registry import Plugin
+from podium.trace import trace
+
+LOAD_TIMEOUT = 30.0  # seconds
+_CLOSE_TIMEOUT = 2.0
+
+
+class Worker:
+    """A worker process that serves one plugin.
+
+    Attributes:
+        plugin: what it has loaded.
+        pid: of the process.
+        info: what the plugin says of itself, once loaded.
+        usable: it has not crashed, hung or been closed.
+    """
+
+    def __init__(self, plugin: Plugin, pid: int, channel: Channel, output: int) -> None:
+        self.plugin = plugin
+        self.pid = pid
+        self.channel = channel
+        self.info: dict[str, Any] = {}
+        self.usable = True
+        self._output = output
+        self._pidfd = os.pidfd_open(pid)
+        self._last = 0
+
+    @classmethod
+    def start(cls, plugin: Plugin, pin_folder: str | None, keep: Iterable[int] = ()) -> Worker:
+        """Start a worker.
+
+        Args:
+            plugin: what it will load.
+            pin_folder: run the code of this pin, in a fresh interpreter; None: fork, with the code installed.
+            keep: descriptors that it inherits under their numbers.
+        """
+        ours, theirs = socket.socketpair()
+        # What is printed before a pod's log takes over, a failed import's traceback for one.
+        output = os.memfd_create("podium-worker")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(theirs, output, pin_folder, {*keep})
+        theirs.close()
+        return cls(plugin, pid, Channel(ours), output)
+
+    def load(self) -> None:
+        """Let the worker load the plugin. Raises PluginRefused, InterfaceMismatch or PluginFailed."""
+        self.info = self.call("load", None, LOAD_TIMEOUT, name=self.plugin.name, entry=self.plugin.entry)
+
+    def call(
+        self,
+        hook: str,
+        pod: str | None,
+        timeout: float | None,
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
+        **args: Any,
+    ) -> Any:
+        """Call a hook and wait for its result.
+
+        Args:
+            hook: name without the prefix.
+            pod: the pod's folder, for hooks that have one.
+            timeout: seconds; the worker is killed when they are over. None: no limit.
+            on_event: called with each event's name and data.
+            args: the hook's arguments.
+
+        Raises:
+            PluginFailed: it crashed, hung, or sent what is no answer.
+            PodiumError: what the plugin raised.
+        """
+        trace(f"call:{hook}")
+        number = self.begin(hook, pod, **args)
+        return self.result(number, hook, timeout, on_event)
+
+    def begin(self, hook: str, pod: str | None, **args: Any) -> int:
+        """Send a request; `result` waits for its answer."""
+        self._last += 1
+        try:
+            self.channel.send({"v": VERSION, "id": self._last, "hook": hook, "pod": pod, "args": args})
+        except BrokenPeer:
+            raise self._crashed(hook) from None
+        return self._last
+
+    def result(
+        self,
+        number: int,
+        hook: str,
+        timeout: float | None = None,
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    ) -> Any:
+        """Wait for the answer to request `number`. See `call`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            message = self._next(hook, deadline, timeout)
+            if message.get("id") != number:
+                continue
+            if "event" in message:
+                if on_event is not None:
+                    on_event(str(message["event"]), message.get("data") or {})
+            elif "error" in message:
+                raise _error(message["error"])
+            elif "result" in message:
+                return message["result"]
+            else:
+                raise self._failed(hook, "plugin-protocol", "sent an answer without result or error")
+
+    def _next(self, hook: str, deadline: float | None, timeout: float | None) -> dict[str, Any]:
+        if not self.channel.pending:
+            poll = select.poll()
+            poll.register(self.channel, select.POLLIN)
+            poll.register(self._pidfd, select.POLLIN)
+            left = None if deadline is None else max(0, (deadline - time.monotonic()) * 1000)
+            ready = [fd for fd, _ in poll.poll(left)]
+            if not ready:
+                self._kill()
+                raise self._failed(hook, "plugin-timeout", f"did not return within {timeout:g} s and was killed")
+            if self.channel.fileno() not in ready:
+                # It ended. A process that it left behind may hold the socket open, so no end of file will tell.
+                raise self._crashed(hook)
+        try:
+            return self.channel.receive(None if deadline is None else max(0.001, deadline - time.monotonic()))
+        except TimeoutError:
+            self._kill()
+            raise self._failed(hook, "plugin-timeout", f"did not return within {timeout:g} s and was killed") from None
+        except BrokenPeer:
+            raise self._crashed(hook) from None
+
+    def _kill(self) -> None:
+        """Kill the worker and what it started in its session."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def _crashed(self, hook: str) -> PluginFailed:
+        select.select([self._pidfd], [], [], _CLOSE_TIMEOUT)
+        self._kill()
+        status = os.waitpid(self.pid, 0)[1] if self.pid else 0
+        how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "ended"
+        return self._failed(hook, "plugin-crashed", f"{how} before it answered", reaped=True)
+
+    def _failed(self, hook: str, reason: str, what: str, *, reaped: bool = False) -> PluginFailed:
+        self.usable = False
+        if not reaped:
+            self._kill()
+            os.waitpid(self.pid, 0)
+        self.pid = 0
+        printed = self.printed().strip().splitlines()
+        return PluginFailed(
+            f"the {hook} hook of stage1 plugin {self.plugin.name!r} {self.plugin.version} {what}"
+            + (f" ({printed[-1][:200]})" if printed else ""),
+            reason=reason,
+            hint="what it printed is in the pod's plugin.log",
+            subject=self.plugin.name,
+        )
+
+    def printed(self) -> str:
+        """What the worker printed while no pod's log took it."""
+        size = os.fstat(self._output).st_size
+        return os.pread(self._output, min(size, 1 << 16), 0).decode(errors="replace")
+
+    def reap(self) -> int | None:
+        """The wait status, when the worker has ended by itself; None while it has not."""
+        if self.pid and os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            status = os.waitpid(self.pid, 0)[1]
+            self.pid = 0
+            return status
+        return None
+
+    def leave(self) -> None:
+        """Let go of a worker that lives on as a pod's supervisor."""
+        self.usable = False
+        self.channel.close()
+        os.close(self._output)
+        os.close(self._pidfd)
+
+    def close(self) -> None:
+        """End the worker: close the socket, wait a little, then kill."""
+        self.channel.close()
+        if self.pid:
+            if not select.select([self._pidfd], [], [], _CLOSE_TIMEOUT)[0]:
+                self._kill()
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+        os.close(self._output)
+        os.close(self._pidfd)
+        self.usable = False
+
+
+def _error(error: Any) -> PodiumError:
+    return errors.from_json(error if isinstance(error, dict) else {"message": str(error)})
+
+
+def _become_worker(sock: socket.socket, output: int, pin_folder: str | None, keep: set[int]) -> None:
+    """The child's side of the fork: it never returns."""
+    try:
+        os.setsid()
+        for number in range(1, signal.NSIG):
+            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+                signal.signal(number, signal.SIG_DFL)
+        # Out of the way of 0, 1 and 2, which become nothing and the log.
+        fd = sock.detach()
+        null = os.open(os.devnull, os.O_RDWR)
+        for target, source in ((0, null), (1, output), (2, output)):
+            if target not in keep:
+                os.dup2(source, target)
+        _close_all_but({0, 1, 2, fd, *keep})
+        os.chdir("/")
+        os.umask(0o022)
+        if pin_folder is None:
+            from podium.stage1.worker import serve_fd
+
+            sys.stdout = sys.stderr = os.fdopen(1, "w", closefd=False)
+            serve_fd(fd)
+        else:
+            _execute_pin(pin_folder, fd, keep)
+        os._exit(0)
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(70)
+
+
+def _execute_pin(pin_folder: str, fd: int, keep: set[int]) -> None:
+    from podium.stage1.pins import BOOT, native_paths
+
+    for number in (fd, *keep):
+        os.set_inheritable(number, True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment["PODIUM_NATIVE_PATH"] = json.dumps(native_paths())
+    argv = [sys.executable, "-I", "-S", "-B", os.path.join(pin_folder, BOOT), str(fd)]
+    os.execve(sys.executable, argv, environment)
+
+
+def _close_all_but(keep: set[int]) -> None:
+    low = 0
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))

@@ -1,0 +1,161 @@
+"""The worker: a process that loads one plugin and serves hook calls over a socket (see protocol.py).
+
+It is the only place where plugin code runs. The worker of `run` becomes the pod's supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from podium.errors import PluginFailed, PluginRefused, PodiumError
+from podium.stage1.protocol import BrokenPeer, Channel
+
+if TYPE_CHECKING:
+    from podium.stage1.calling import Loaded
+
+PLUGIN_LOG = "plugin.log"
+
+
+def serve_fd(fd: int) -> None:
+    """Serve requests that come over the socket `fd` until it is closed."""
+    serve(Channel(socket.socket(fileno=fd)))
+
+
+def serve(channel: Channel) -> None:
+    """Serve requests until the other side closes the channel."""
+    worker = _Worker(channel)
+    for request in channel.requests():
+        answer = worker.answer(request)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            channel.send({"id": request.get("id"), **answer})
+        except BrokenPeer:
+            return  # the caller is gone; what was done is on disk
+
+
+class _Worker:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._loaded: Loaded | None = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"result": self._handle(request)}
+        except PodiumError as e:
+            return {"error": e.to_json()}
+        except Exception as e:
+            import traceback
+
+            traceback.print_exc()
+            hook, name = request.get("hook"), self._loaded.name if self._loaded else request["args"].get("name")
+            what = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+            failure = PluginFailed(
+                f"the {hook} hook of stage1 plugin {name!r} failed: {what}",
+                reason="plugin-raised",
+                hint=f"the traceback is in the pod's {PLUGIN_LOG}" if request.get("pod") else None,
+                subject=name,
+            )
+            return {"error": failure.to_json()}
+
+    def _handle(self, request: dict[str, Any]) -> Any:
+        hook, args, folder = request["hook"], request["args"], request.get("pod")
+        if hook == "load":
+            return self._load(args["name"], args["entry"])
+        assert self._loaded is not None, "load comes first"
+        if hook == "check":
+            from dataclasses import asdict
+
+            return [asdict(finding) for finding in self._loaded.call_exactly("check")]
+        _log_into(folder)
+        if hook == "run":
+            return self._run(folder, args, request["id"])
+        return getattr(self, f"_{hook}")(folder, args)
+
+    def _load(self, name: str, entry: str) -> dict[str, Any]:
+        from importlib import import_module
+
+        from podium.stage1.calling import Loaded
+
+        module, _, attribute = entry.partition(":")
+        try:
+            plugin: object = import_module(module)
+            for part in attribute.split(".") if attribute else ():
+                plugin = getattr(plugin, part)
+        except PodiumError:
+            raise
+        except (Exception, SystemExit) as e:
+            raise PluginRefused(
+                f"stage1 plugin {name!r} can't be loaded from {entry}: {type(e).__name__}: {e}",
+                hint="reinstall the distribution that brings it",
+                subject=name,
+            ) from e
+        self._loaded = Loaded(name, plugin)
+        info = self._loaded.info
+        return {
+            "name": info.name,
+            "version": info.version,
+            "interface": info.interface,
+            "state": info.state,
+            "serves": [list(pair) for pair in info.serves],
+            "capabilities": sorted(info.capabilities),
+            "pid": os.getpid(),
+        }
+
+    def _call(self, hook: str, **args: Any) -> Any:
+        assert self._loaded is not None
+        return self._loaded.call_exactly(hook, **args)
+
+    def _prepare(self, folder: str, args: dict[str, Any]) -> Any:
+        from podium.pods.ledger import PodLedger
+        from podium.pods.model import load
+
+        pod = load(folder)
+        os.makedirs(pod.stage1_dir, mode=0o700, exist_ok=True)
+        return self._call("prepare", pod=pod, ledger=PodLedger(folder))
+
+    def _run(self, folder: str, args: dict[str, Any], number: int) -> int:
+        from podium.pods.model import load
+        from podium.sandbox.supervisor import Options, PodSupervisor
+
+        def notify(event: str, data: dict[str, Any]) -> None:
+            self._channel.send({"id": number, "event": event, "data": data})
+
+        pod = load(folder)
+        supervisor = PodSupervisor(pod, Options.from_json(args), notify, self._channel.sock)
+        with supervisor:
+            code = self._call("run", pod=pod, supervisor=supervisor)
+            return supervisor.finish(int(code))
+
+    def _enter(self, folder: str, args: dict[str, Any]) -> int:
+        from podium.pods.model import load
+        from podium.types import EnterRequest
+
+        request = EnterRequest(
+            app=args["app"], command=tuple(args["command"]), tty=args["tty"], stdio=tuple(args["stdio"])
+        )
+        return int(self._call("enter", pod=load(folder), request=request))
+
+    def _stop(self, folder: str, args: dict[str, Any]) -> Any:
+        from podium.pods.model import load_tolerant
+        from podium.types import StopRequest
+
+        return self._call("stop", pod=load_tolerant(folder), request=StopRequest(**args))
+
+    def _gc(self, folder: str, args: dict[str, Any]) -> Any:
+        from podium.pods.ledger import PodLedger
+        from podium.pods.model import load_tolerant
+
+        return self._call("gc", pod=load_tolerant(folder), ledger=PodLedger(folder))
+
+
+def _log_into(folder: str) -> None:
+    """What the plugin prints from now on is kept with the pod."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(os.path.join(folder, PLUGIN_LOG), flags, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
