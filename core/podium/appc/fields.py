@@ -136,7 +136,12 @@ class Field:
 
     def texts(self) -> dict[str, str]:
         """An object whose values are texts."""
-        return {key: Field(value, self._below(key[:64])).text() for key, value in self.members().items()}
+        return {key: Field(value, self._below(shown(key))).text() for key, value in self.members().items()}
+
+
+def shown(key: str) -> str:
+    """A key whose name is free, as it stands in a place: on one line, and not endless."""
+    return key[:64] if key.isprintable() else repr(key[:64])
 
 
 def pairs(field: Field | None, what: str) -> dict[str, str]:

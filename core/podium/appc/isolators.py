@@ -33,7 +33,7 @@ _SECCOMP = ("os/linux/seccomp-retain-set", "os/linux/seccomp-remove-set")
 
 
 class Resource(NamedTuple):
-    """resource/memory (bytes) or resource/cpu (millicores); a request that is None is, by the specification, the limit."""
+    """resource/memory (bytes) or resource/cpu (millicores); an absent request equals the limit."""
 
     request: int | None
     limit: int | None

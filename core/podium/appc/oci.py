@@ -7,7 +7,7 @@ from typing import Any
 
 from podium.appc import names
 from podium.appc.app import App, MountPoint, Port, is_timestamp
-from podium.appc.fields import Field
+from podium.appc.fields import Field, shown
 from podium.appc.image_manifest import ImageManifest
 from podium.appc.jsonread import check_value
 
@@ -57,6 +57,8 @@ def convert_config(config: dict[str, Any], *, name: str, labels: Mapping[str, st
     if not names.is_ac_identifier(name):
         raise Field(name, "name").bad(f"{name[:160]!r} is not an AC identifier")
     entrypoint, cmd = _words(inner, "Entrypoint"), _words(inner, "Cmd")
+    if not entrypoint:
+        cmd = _command(cmd)
     user, group = _user(inner.get("User"))
     platform, annotations = _platform(root)
     annotations |= _annotations(root, inner, len(cmd))
@@ -76,13 +78,13 @@ def convert_config(config: dict[str, Any], *, name: str, labels: Mapping[str, st
 
 def _words(field: Field, key: str) -> tuple[str, ...]:
     words = field.get(key)
-    if words is None:
-        return ()
-    result = tuple(item.passable() for item in words.items())
-    if result and not result[0] and key == "Entrypoint":
-        # `ENTRYPOINT [""]` is how a Dockerfile takes an inherited entry point away.
-        return result[1:]
-    return result
+    result = tuple(item.passable() for item in words.items()) if words else ()
+    return _command(result) if key == "Entrypoint" else result
+
+
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    # `ENTRYPOINT [""]` is how a Dockerfile takes an inherited entry point away; an empty command can't be run anyway.
+    return words[1:] if words and not words[0] else words
 
 
 def _user(field: Field | None) -> tuple[str, str]:
@@ -112,7 +114,7 @@ def _environment(field: Field | None) -> dict[str, str]:
 def _mount_points(field: Field | None) -> tuple[MountPoint, ...]:
     result: dict[str, MountPoint] = {}
     for path in field.members() if field else ():
-        place = Field(path, f"config.Volumes.{path[:64]}").in_rootfs()
+        place = Field(path, f"config.Volumes.{shown(path)}").in_rootfs()
         if place.strip("/"):  # a volume in place of the whole rootfs is none
             name = _free_name(names.sanitize_name(f"volume-{place}"), result)
             result[name] = MountPoint(name, place)
@@ -130,7 +132,7 @@ def _free_name(name: str, taken: Mapping[str, Any]) -> str:
 def _ports(field: Field | None) -> tuple[Port, ...]:
     result: dict[str, Port] = {}
     for key in field.members() if field else ():
-        place = Field(key, f"config.ExposedPorts.{key[:64]}")
+        place = Field(key, f"config.ExposedPorts.{shown(key)}")
         span, _, protocol = key.partition("/")
         first, dash, last = span.partition("-")
         protocol = protocol.lower() or "tcp"
@@ -154,7 +156,7 @@ def _platform(root: Field) -> tuple[dict[str, str], dict[str, str]]:
         return {}, {}
     label = _ARCH.get((arch, variant)) or _ARCH.get((arch, ""))
     if system != "linux" or label is None:
-        raise root.bad(f"an image for {'/'.join(t[:32] for t in texts if t)} can't be run by podium")
+        raise Field(arch, "architecture").bad(f"an image for {'/'.join(t[:32] for t in texts if t)} can't be run by podium")
     kept = {} if not variant or _back(label) == (arch, variant) else {VARIANT: variant}
     return {"os": system, "arch": label}, kept
 
@@ -180,6 +182,7 @@ def _back(label: str) -> tuple[str, str]:
 def to_oci_config(manifest: ImageManifest) -> dict[str, Any]:
     """The OCI image configuration of an image, without `rootfs` and `history`, which its layers decide.
 
+    Architecture and os are absent where the image has no such label; OCI requires them, so the caller decides then.
     What OCI has no word for is left out: isolators, event handlers, supplementary groups, dependencies, socket
     activation. Without the annotation that says which words were the Cmd, all of exec is the Entrypoint.
 

@@ -19,7 +19,7 @@ _KEEP = 64  # of each kind of finding
 _DEPTH = 32  # levels of which the keys are remembered; a manifest's names are at most five deep
 
 # A string may end with the file, or at a control character, which no JSON string has: so each byte is looked at once.
-_TOKEN = r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*+"?|[{}\[\]:,]'
+_TOKEN = r'"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+"?|[{}\[\]:,]'
 _ID = r"(?<![0-9a-z])(?:sha512[-:][0-9a-f]{12,128}|sha256[-:][0-9a-f]{64})(?![0-9a-f])"
 _UUID = r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])"
 
@@ -81,8 +81,8 @@ def _unique(values: Any) -> tuple[str, ...]:
 
 
 def _fault(data: bytes) -> tuple[str, int, int]:
-    if not data.strip(b"\0 \t\r\n"):
-        return ("it is empty" if not data else f"it holds {len(data)} bytes, all of them NUL or blank"), 1, 1
+    if not data[:SCAN_BYTES].strip(b"\0 \t\r\n"):
+        return ("it is empty" if not data else f"it starts with {min(len(data), SCAN_BYTES)} NUL or blank bytes"), 1, 1
     try:
         jsonread.loads(data, "it")
     except jsonread.SyntaxFault as e:
