@@ -1,0 +1,1 @@
+"""Thin wrappers of what the Linux kernel offers: system calls, mounts, overlays, namespaces, cgroups, processes."""
