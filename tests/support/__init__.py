@@ -1,0 +1,1 @@
+"""What the tests share: the guard over the host, the podium command, images and plugin distributions."""
