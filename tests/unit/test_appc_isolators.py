@@ -94,6 +94,13 @@ def test_appc_isolator_good(name: str, raw: Any, value: Any) -> None:
     assert found.to_json() == {"name": name, "value": raw}
 
 
+def test_appc_isolator_of_an_option() -> None:
+    assert isolators.make("resource/memory", {"limit": "1K"}, "--memory").value == isolators.Resource(None, 1000)
+    assert isolators.make("a/b", 1, "--isolator").value == isolators.Unknown("a/b")
+    with pytest.raises(BadInput, match=r"^--memory\.limit: 'lots' is no quantity"):
+        isolators.make("resource/memory", {"limit": "lots"}, "--memory")
+
+
 def test_appc_isolator_table_covers_all_known() -> None:
     assert {name for name, _, _ in GOOD} >= isolators.KNOWN
 

@@ -249,6 +249,21 @@ def parse_isolators(field: Field | None) -> tuple[Isolator, ...]:
     return tuple(result)
 
 
+def make(name: str, raw: Any, where: str) -> Isolator:
+    """One isolator, as of a command line option.
+
+    Args:
+        name: of the isolator.
+        raw: its value, as it would stand in a manifest.
+        where: names it in errors (`--memory`).
+
+    Raises:
+        BadInput: the value is wrong.
+    """
+    parser = _PARSERS.get(name)
+    return Isolator(name, parser(Field(raw, where)) if parser else Unknown(name), raw)
+
+
 def combine(isolators: Iterable[Isolator]) -> Isolators:
     """Isolators of one app or pod as a stage1 is given them (`podium.types.Isolators`).
 

@@ -156,7 +156,9 @@ def _platform(root: Field) -> tuple[dict[str, str], dict[str, str]]:
         return {}, {}
     label = _ARCH.get((arch, variant)) or _ARCH.get((arch, ""))
     if system != "linux" or label is None:
-        raise Field(arch, "architecture").bad(f"an image for {'/'.join(t[:32] for t in texts if t)} can't be run by podium")
+        raise Field(arch, "architecture").bad(
+            f"an image for {'/'.join(t[:32] for t in texts if t)} can't be run by podium"
+        )
     kept = {} if not variant or _back(label) == (arch, variant) else {VARIANT: variant}
     return {"os": system, "arch": label}, kept
 
