@@ -146,7 +146,8 @@ class App:
         readonly_rootfs: its rootfs can't be written.
         pre_start: command run before it, in its place; a failure fails the app.
         post_stop: command run after it.
-        stdin, stdout, stderr: `null`, `log` or `inherit`.
+        stdin, stdout, stderr: `null`, `log` or `inherit`; `auto`: the caller's in the foreground (standard input
+            only where the pod has one app), else null and log.
         restart: `no`, `on-failure` or `always`.
         stop_signal: number of the signal that asks it to end.
         ports: names of its ports.
@@ -167,9 +168,9 @@ class App:
     readonly_rootfs: bool = False
     pre_start: tuple[str, ...] = ()
     post_stop: tuple[str, ...] = ()
-    stdin: str = "null"
-    stdout: str = "log"
-    stderr: str = "log"
+    stdin: str = "auto"
+    stdout: str = "auto"
+    stderr: str = "auto"
     restart: str = "no"
     stop_signal: int = 15
     ports: tuple[str, ...] = ()
@@ -366,6 +367,10 @@ class Sandbox(Protocol):
     @property
     def namespaces(self) -> Mapping[str, int]:
         """Kind (`mnt`, `net`, `ipc`, `uts`, `pid`, `user`) → descriptor to join; empty: the supervisor's own."""
+
+    @property
+    def default_capabilities(self) -> Sequence[str] | None:
+        """What an app that asks for no capability isolator retains; None: everything that podium has."""
 
     def root(self, app: App) -> str:
         """Path of the app's rootfs, as seen after the namespaces have been joined."""

@@ -49,7 +49,7 @@ class Worker:
         Args:
             plugin: what it will load.
             pin_folder: run the code of this pin, in a fresh interpreter; None: fork, with the code installed.
-            keep: descriptors that it inherits under their numbers.
+            keep: descriptors above 2 that it inherits under their numbers; its own 0, 1 and 2 are nothing and a log.
         """
         ours, theirs = socket.socketpair()
         # What is printed before a pod's log takes over, a failed import's traceback for one.
@@ -217,12 +217,10 @@ def _become_worker(sock: socket.socket, output: int, pin_folder: str | None, kee
         for number in range(1, signal.NSIG):
             if signal.getsignal(number) not in (signal.SIG_DFL, None):
                 signal.signal(number, signal.SIG_DFL)
-        # Out of the way of 0, 1 and 2, which become nothing and the log.
         fd = sock.detach()
         null = os.open(os.devnull, os.O_RDWR)
         for target, source in ((0, null), (1, output), (2, output)):
-            if target not in keep:
-                os.dup2(source, target)
+            os.dup2(source, target)
         _close_all_but({0, 1, 2, fd, *keep})
         os.chdir("/")
         os.umask(0o022)

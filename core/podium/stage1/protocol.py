@@ -1,7 +1,7 @@
 """The worker protocol, version 1: how podium calls plugin code in another process. Frozen.
 
-A pin made today is driven by every later podium, so nothing here may change but by adding; docs/on-disk-format.md has the
-text for those who read it without the code.
+A pin made today is driven by every later podium, so nothing here may change but by adding; docs/on-disk-format.md has
+the text for those who read it without the code.
 
 The worker is started with one end of a Unix stream socket. Each message is one JSON object on a line.
 

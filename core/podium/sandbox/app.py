@@ -1,0 +1,179 @@
+"""The one way into a sandbox: join its namespaces, chroot, drop, exec. Apps, their event handlers and `enter` take it.
+
+The caller is a direct parent of what it starts, so waitpid(2) gives the real status and no process stays in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import termios
+from collections.abc import Mapping
+from typing import NoReturn
+
+from podium.errors import CannotExecute, CommandNotFound, Failed, HostLacks, PodiumError
+from podium.linux import caps, cgroup, namespaces, procs, seccomp, syscalls
+from podium.sandbox.launch import Launch
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# The order matters: a user namespace gives the rights to join the others; the mount namespace changes what paths mean.
+_JOIN_ORDER = ("user", "cgroup", "ipc", "uts", "net", "mnt")
+
+
+def start(
+    launch: Launch, namespace_fds: Mapping[str, int], stdio: tuple[int, int, int], *, terminal: bool = False
+) -> int:
+    """Start a process into a sandbox; returns once it was executed.
+
+    Args:
+        launch: what to start, and how it is confined.
+        namespace_fds: kind → descriptor of what to join; empty for the caller's own.
+        stdio: descriptors that become its standard input, output and error.
+        terminal: make its standard input its controlling terminal.
+
+    Returns:
+        Its pid; it is a child of the caller.
+
+    Raises:
+        CommandNotFound, CannotExecute: the command.
+        PodiumError: any earlier step, by name.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    own_pid_ns = None
+    try:
+        if "pid" in namespace_fds:
+            # It counts for children only, and is switched back: so the app is our own child, in the pod's namespace.
+            own_pid_ns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            namespaces.setns(namespace_fds["pid"], namespaces.CLONE_NEWPID)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become(launch, namespace_fds, stdio, terminal, write_end, parent)
+    finally:
+        os.close(write_end)
+        if own_pid_ns is not None:
+            namespaces.setns(own_pid_ns, namespaces.CLONE_NEWPID)
+            os.close(own_pid_ns)
+    with open(read_end, "rb") as report:
+        failure = report.read()
+    if failure:
+        os.waitpid(pid, 0)
+        raise _failure(json.loads(failure))
+    return pid
+
+
+def _failure(report: dict[str, object]) -> PodiumError:
+    step, number, text, command = report["step"], report["errno"], report["text"], str(report["command"])
+    if step == "execute":
+        if number in (errno.ENOENT, errno.ENOTDIR):
+            return CommandNotFound(
+                f"command {command!r} was not found in the image",
+                hint="'podium image cat-manifest' shows the image's own command",
+                subject=command,
+            )
+        return CannotExecute(f"command {command!r} can't be executed: {text}", subject=command)
+    if step == "working directory":
+        return CannotExecute(f"can't start {command!r}: {step}: {text}", subject=command)
+    if number in (errno.ENOSYS, errno.EPERM):
+        return HostLacks(f"can't start {command!r}: {step}: {text}", hint="see 'podium stage1 check'", subject=command)
+    return Failed(f"can't start {command!r}: {step}: {text}", subject=command)
+
+
+def _become(
+    launch: Launch,
+    namespace_fds: Mapping[str, int],
+    stdio: tuple[int, int, int],
+    terminal: bool,
+    report: int,
+    parent: int,
+) -> NoReturn:
+    """The child's side of the fork. Everything that needs the host's view comes before the namespaces and the root."""
+    step = "fork"
+    try:
+        step = "cgroup"
+        cgroup.enter(launch.cgroup)
+        if launch.oom_score_adj is not None:
+            step = "oom_score_adj"
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
+                f.write(str(launch.oom_score_adj))
+        step = "rlimits"
+        for name, (soft, hard) in launch.rlimits.items():
+            try:
+                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
+            except ValueError as e:  # above the hard limit, without CAP_SYS_RESOURCE
+                raise OSError(errno.EPERM, f"RLIMIT_{name}={soft}:{hard}: {e}") from None
+        step = "namespaces"
+        for kind in _JOIN_ORDER:
+            if kind in namespace_fds:
+                namespaces.setns(namespace_fds[kind], 0)
+        step = "standard streams"
+        os.setsid()
+        _place(stdio)
+        if terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        step = "root"
+        os.chroot(launch.root)
+        os.chdir("/")
+        step = "restrictions"
+        _restrict(launch)
+        step = "working directory"
+        os.chdir(launch.cwd)
+        procs.die_with_parent(signal.SIGKILL, parent if "pid" not in namespace_fds else 0)
+        step = "signals"
+        os.umask(0o022)
+        for number in range(1, signal.NSIG):
+            if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) not in (signal.SIG_DFL, None):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        step = "descriptors"
+        syscalls.close_on_exec_from(3)  # whatever podium's own caller left open must not reach the app
+        step = "execute"
+        _execute(launch)
+    except BaseException as e:
+        text = (e.strerror or str(e)) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
+        if isinstance(e, PodiumError):
+            text = e.message
+        number = e.errno if isinstance(e, OSError) else None
+        message = {"step": step, "errno": number, "text": text, "command": launch.argv[0]}
+        os.write(report, json.dumps(message).encode())
+    finally:
+        os._exit(125)
+
+
+def _place(stdio: tuple[int, int, int]) -> None:
+    """Make `stdio` 0, 1 and 2, whatever numbers they have."""
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in stdio]
+    for target, copy in enumerate(copies):
+        os.dup2(copy, target)
+
+
+def _restrict(launch: Launch) -> None:
+    """Ids, capabilities and filters, in the one order in which each may still be set."""
+    if launch.seccomp is not None and not launch.no_new_privileges:
+        seccomp.install(launch.seccomp)  # needs CAP_SYS_ADMIN, which is about to go
+    os.setgroups(launch.groups)
+    caps.become(launch.uid, launch.gid, None if launch.capabilities is None else frozenset(launch.capabilities))
+    if launch.no_new_privileges:
+        caps.set_no_new_privileges()
+        if launch.seccomp is not None:
+            seccomp.install(launch.seccomp)
+
+
+def _execute(launch: Launch) -> NoReturn:
+    """execve(2), with execvp(3)'s search in the app's own PATH."""
+    command = launch.argv[0]
+    if "/" in command:
+        os.execve(command, launch.argv, launch.environment)
+    denied: OSError | None = None
+    for folder in launch.environment.get("PATH", DEFAULT_PATH).split(":"):
+        try:
+            os.execve(os.path.join(folder or ".", command), launch.argv, launch.environment)
+        except OSError as e:
+            if e.errno not in (errno.ENOENT, errno.ENOTDIR):
+                denied = e
+    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command)

@@ -1,0 +1,172 @@
+"""Where an app's standard streams go: the caller's, a log, nothing, or a terminal."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+import time
+
+LOGS = "logs"
+_CHUNK = 1 << 16
+_MAX_LINE = 16 << 10  # bytes; a longer line is written in parts, as the CRI log format has it
+
+
+class LogPump:
+    """Copies what an app prints from a pipe to the pod's logs/<app>, in the CRI log format.
+
+        2016-10-06T00:17:09.669794202Z stdout F a whole line
+        2016-10-06T00:17:10.113242941Z stderr P a part of a line that has not ended
+
+    Attributes:
+        app_end: the descriptor that the app gets; to be closed once it was started.
+    """
+
+    def __init__(self, folder: str, app: str, stream: str) -> None:
+        os.makedirs(os.path.join(folder, LOGS), mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._log = os.open(os.path.join(folder, LOGS, app), flags, 0o600)
+        self._stream = stream.encode()
+        self._pipe, self.app_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._pipe, False)
+        self._rest = b""
+
+    def fileno(self) -> int:
+        """The pipe's reading end."""
+        return self._pipe
+
+    def started(self) -> None:
+        """The app has its end; close ours."""
+        if self.app_end >= 0:
+            os.close(self.app_end)
+            self.app_end = -1
+
+    def pump(self) -> bool:
+        """Copy what is there; False when no writer is left."""
+        try:
+            data = os.read(self._pipe, _CHUNK)
+        except BlockingIOError:
+            return True
+        if not data:
+            self.close()
+            return False
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        out = [self._format(b"F", line) for line in lines]
+        while len(self._rest) >= _MAX_LINE:
+            out.append(self._format(b"P", self._rest[:_MAX_LINE]))
+            self._rest = self._rest[_MAX_LINE:]
+        if out:
+            os.write(self._log, b"".join(out))
+        return True
+
+    def drain(self) -> None:
+        """Copy what is there by now, without waiting for writers that an app left behind."""
+        while self._pipe >= 0 and _readable(self._pipe) and self.pump():
+            pass
+
+    def _format(self, tag: bytes, line: bytes) -> bytes:
+        now = time.time_ns()
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+        return b"%b.%09dZ %b %b %b\n" % (when.encode(), now % 10**9, self._stream, tag, line)
+
+    def close(self) -> None:
+        """Write the line that has not ended, and close."""
+        if self._pipe < 0:
+            return
+        if self._rest:
+            os.write(self._log, self._format(b"F", self._rest))
+            self._rest = b""
+        self.started()
+        os.close(self._pipe)
+        os.close(self._log)
+        self._pipe = -1
+
+
+def _readable(fd: int) -> bool:
+    import select
+
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+class Terminal:
+    """A pseudo terminal for an app, and the copying between it and the caller's terminal.
+
+    Attributes:
+        app_end: the descriptor that becomes the app's three streams.
+    """
+
+    def __init__(self, caller_in: int, caller_out: int, ptmx: str = "/dev/ptmx") -> None:
+        self._in, self._out = caller_in, caller_out
+        self.master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(self.master, termios.TIOCSPTLCK, struct.pack("i", 0))
+        self.app_end = fcntl.ioctl(self.master, termios.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        self._saved = termios.tcgetattr(caller_in) if os.isatty(caller_in) else None
+        self.resize()
+
+    def raw(self) -> None:
+        """Hand every key of the caller's terminal through."""
+        if self._saved is not None:
+            import tty
+
+            tty.setraw(self._in, termios.TCSANOW)
+
+    def resize(self) -> None:
+        """Give the app's terminal the size of the caller's."""
+        try:
+            size = fcntl.ioctl(self._in, termios.TIOCGWINSZ, b"\0" * 8)
+            fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+        except OSError as e:
+            if e.errno not in (errno.ENOTTY, errno.EIO):
+                raise
+
+    def started(self) -> None:
+        """The app has its end; close ours."""
+        if self.app_end >= 0:
+            os.close(self.app_end)
+            self.app_end = -1
+
+    def to_app(self) -> bool:
+        """Copy keys; False at the end of the caller's input."""
+        data = _read(self._in)
+        if not data:
+            # As a terminal says it: end of file, not a hang-up.
+            _write(self.master, b"\x04")
+            return False
+        return _write(self.master, data)
+
+    def from_app(self) -> bool:
+        """Copy output; False when the app's side is closed."""
+        data = _read(self.master)
+        return bool(data) and _write(self._out, data)
+
+    def close(self) -> None:
+        """Copy what is left, give the caller's terminal its settings back, close."""
+        while _readable(self.master) and self.from_app():
+            pass
+        if self._saved is not None:
+            termios.tcsetattr(self._in, termios.TCSADRAIN, self._saved)
+        self.started()
+        os.close(self.master)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as e:
+        if e.errno == errno.EIO:  # the other side of a pseudo terminal is closed
+            return b""
+        raise
+
+
+def _write(fd: int, data: bytes) -> bool:
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as e:
+        if e.errno in (errno.EIO, errno.EPIPE):
+            return False
+        raise
+    return True
