@@ -1,0 +1,85 @@
+"""From what a pod asks (`Isolators`) to what a process is given (`Launch`, cgroup limits)."""
+
+from __future__ import annotations
+
+import os
+
+from podium.linux import caps, cgroup, seccomp
+from podium.linux.resolve import open_in_root
+from podium.sandbox.app import DEFAULT_PATH
+from podium.sandbox.launch import Launch
+from podium.sandbox.users import identify
+from podium.types import App, Isolators, Pod, Sandbox
+
+
+def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
+    """How the app is started, with everything looked up in its own rootfs.
+
+    Raises:
+        BadInput: its image lacks the user or group, or names an unknown capability or system call.
+    """
+    root = os.open(sandbox.root(app), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        who = identify(root, app.user, app.group, app.supplementary_gids)
+        _make_working_dir(root, app.working_dir)
+    finally:
+        os.close(root)
+    environment = {"PATH": DEFAULT_PATH, "HOME": who.home, "AC_APP_NAME": app.name, **app.environment}
+    iso = app.isolators
+    return Launch(
+        argv=app.exec,
+        environment=environment,
+        cwd=app.working_dir,
+        root=sandbox.root(app),
+        uid=who.uid,
+        gid=who.gid,
+        groups=who.groups,
+        capabilities=_capabilities(iso, sandbox.default_capabilities),
+        no_new_privileges=iso.no_new_privileges,
+        seccomp=seccomp.build_filter(iso.seccomp.mode, iso.seccomp.names, iso.seccomp.errno) if iso.seccomp else None,
+        rlimits=dict(iso.rlimits),
+        oom_score_adj=iso.oom_score_adj,
+        cgroup=f"{pod.cgroup}/{app.name}",
+    )
+
+
+def _make_working_dir(root: int, path: str) -> None:
+    """As OCI runtimes do: a working folder that the image lacks is made."""
+    from podium.linux.resolve import make_dirs_in_root
+
+    try:
+        os.close(open_in_root(root, path, os.O_PATH | os.O_CLOEXEC))
+    except FileNotFoundError:
+        try:
+            os.close(make_dirs_in_root(root, path, 0o755))
+        except OSError:
+            return  # a read-only rootfs: the app's start names the folder
+
+
+def _capabilities(iso: Isolators, default: object) -> tuple[int, ...] | None:
+    everything = caps.all_known()
+    kept = everything if default is None else caps.parse(default)  # type: ignore[arg-type]
+    if iso.caps_retain is not None:
+        kept = caps.parse(iso.caps_retain)
+    elif iso.caps_remove is not None:
+        kept = kept - caps.parse(iso.caps_remove)
+    elif default is None:
+        return None
+    return tuple(sorted(kept))
+
+
+def limits_of(iso: Isolators) -> cgroup.Limits | None:
+    """The cgroup's share of the isolators; None when none is asked for."""
+    limits = cgroup.Limits(
+        memory_max=iso.memory_limit,
+        memory_low=iso.memory_request,
+        cpu_millis=iso.cpu_limit,
+        cpu_shares=iso.cpu_shares if iso.cpu_shares is not None else _shares(iso.cpu_request),
+        pids_max=iso.pids,
+    )
+    return limits if any(value is not None for value in limits) else None
+
+
+def _shares(cpu_request: int | None) -> int | None:
+    """A request in millicores as a weight: one core is the kernel's default of 1024."""
+    return None if cpu_request is None else max(2, cpu_request * 1024 // 1000)

@@ -1,0 +1,249 @@
+"""The supervisor: the process that holds a pod while it runs.
+
+It starts the apps into the sandbox that the stage1 made, passes signals and streams on, reaps, restarts, writes each
+app's status, and leaves nothing behind. It keeps the pod's lock for its whole life; its apps die with it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from podium.clock import rfc3339, since_boot
+from podium.errors import PodiumError
+from podium.linux import cgroup, procs
+from podium.pods import status
+from podium.pods.ledger import PodLedger
+from podium.sandbox.process import AppProcess
+from podium.sandbox.stdio import Terminal
+from podium.trace import trace
+from podium.types import Pod, Sandbox
+
+STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
+_HEARD = (*_FORWARDED, signal.SIGCHLD, signal.SIGWINCH, signal.SIGCONT)
+
+
+class Options(NamedTuple):
+    """How a pod is run (arguments of the worker protocol's `run`).
+
+    Attributes:
+        lock: descriptor of the pod's lock.
+        stdio: the caller's streams in the foreground; None: detached.
+        tty: the app gets a terminal.
+        via: how the code was found.
+        remove: the pod is to be collected as soon as it has ended.
+    """
+
+    lock: int
+    stdio: tuple[int, int, int] | None = None
+    tty: bool = False
+    via: str = "installed"
+    remove: bool = False
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Options:
+        """What it does not know is ignored: a newer podium may say more."""
+        known = {k: v for k, v in data.items() if k in cls._fields}
+        return cls(**{**known, "stdio": tuple(data["stdio"]) if data.get("stdio") else None})
+
+
+class PodSupervisor:
+    """See `podium.types.Supervisor`."""
+
+    def __init__(
+        self, pod: Pod, options: Options, notify: Callable[[str, dict[str, Any]], None], caller: socket.socket
+    ) -> None:
+        self.ledger = PodLedger(pod.dir)
+        self._pod = pod
+        self._options = options
+        self._notify = notify
+        self._caller: socket.socket | None = caller if options.stdio else None
+        self._apps: list[AppProcess] = []
+        self._runtime = status.Runtime()
+        self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
+        self._terminal: Terminal | None = None
+        self._wake = -1
+        self._cgroup: int | None = None
+
+    def __enter__(self) -> PodSupervisor:
+        me = procs.identify(os.getpid())
+        self._update(
+            supervisor=me, cgroup=self._pod.cgroup, detached=self._options.stdio is None, via=self._options.via
+        )
+        self._update(remove=self._options.remove)
+        self._wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in _HEARD:
+            signal.signal(number, lambda *_: None)  # the number comes through the pipe
+        trace("run:supervisor")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """A run that failed on the way must leave no process and no cgroup either."""
+        self._close_terminal()
+        self._remove_cgroup()
+        if error is not None:
+            message = error.message if isinstance(error, PodiumError) else f"{type(error).__name__}: {error}"
+            for app in self._apps or [AppProcess(self._pod, a) for a in self._pod.apps]:
+                app.abandoned(message)
+            self._ended(125)
+
+    def leader(self, process: procs.Process) -> None:
+        """Record the process that stands for the pod."""
+        self._update(leader=process)
+
+    def facts(self, **facts: Any) -> None:
+        """Record what `podium status` shall tell of the run."""
+        self._update(facts={**self._runtime.facts, **facts})
+
+    def run_apps(self, sandbox: Sandbox) -> int:
+        """Start every app into `sandbox` and serve them until the pod ends; returns its exit code."""
+        trace("run:sandbox")
+        self._make_cgroup()
+        if self._options.tty and self._options.stdio:
+            self._terminal = Terminal(self._options.stdio[0], self._options.stdio[1])
+        single = len(self._pod.apps) == 1
+        for app in self._pod.apps:
+            process = AppProcess(self._pod, app)
+            self._apps.append(process)
+            process.prepare(sandbox, self._options.stdio, self._terminal, single=single)
+        trace("run:prepared")
+        for process in self._apps:
+            process.advance()
+            trace(f"run:started:{process.name}")
+        self._update(started=rfc3339())
+        if self._terminal is not None:
+            self._terminal.raw()
+        self._notify("started", {"pid": os.getpid()})
+        trace("run:started")
+        self._serve()
+        failed = [app.exit_code for app in self._apps_by_end() if app.exit_code]
+        return failed[0] if failed else 0
+
+    def finish(self, code: int) -> int:
+        """Leave nothing behind and write how the pod ended."""
+        trace("run:ended")
+        self._close_terminal()
+        self._remove_cgroup()
+        self._ended(code)
+        trace("run:finished")
+        return code
+
+    def _apps_by_end(self) -> list[AppProcess]:
+        return sorted(self._apps, key=lambda app: app.ended_at)
+
+    def _update(self, **changes: Any) -> None:
+        self._runtime = self._runtime._replace(**changes)
+        status.write_runtime(self._pod.dir, self._runtime)
+
+    def _ended(self, code: int) -> None:
+        self._update(finished=rfc3339(), finished_boottime=since_boot(), boot=procs.boot_id(), exit_code=code)
+
+    def _make_cgroup(self) -> None:
+        self._cgroup = self.ledger.intend("cgroup", self._pod.cgroup)
+        trace("run:cgroup-intended")
+        cgroup.create(self._pod.cgroup)
+        self.ledger.held(self._cgroup)
+        trace("run:cgroup")
+
+    def _remove_cgroup(self) -> None:
+        if self._cgroup is not None:
+            cgroup.kill(self._pod.cgroup)
+            self._reap()
+            cgroup.remove(self._pod.cgroup)
+            self.ledger.released(self._cgroup, "stage1")
+            self._cgroup = None
+
+    def _close_terminal(self) -> None:
+        if self._terminal is not None:
+            self._terminal.close()
+            self._terminal = None
+
+    def _serve(self) -> None:
+        """The loop of the pod's life."""
+        keys_open = self._terminal is not None
+        while any(app.alive for app in self._apps):
+            poll = select.poll()
+            poll.register(self._wake, select.POLLIN)
+            if self._caller is not None:
+                poll.register(self._caller, select.POLLIN)
+            pumps = {pump.fileno(): (app, pump) for app in self._apps for pump in app.pumps}
+            for fd in pumps:
+                poll.register(fd, select.POLLIN)
+            terminal = self._terminal
+            if terminal is not None:
+                poll.register(terminal.master, select.POLLIN)
+                if keys_open and self._options.stdio:
+                    poll.register(self._options.stdio[0], select.POLLIN)
+            ready = {fd for fd, _ in poll.poll(self._patience())}
+            if self._caller is not None and self._caller.fileno() in ready:
+                self._caller_gone()
+            for fd in ready & pumps.keys():
+                app, pump = pumps[fd]
+                if not pump.pump():
+                    app.pumps.remove(pump)
+            if terminal is not None:
+                if terminal.master in ready and not terminal.from_app():
+                    self._close_terminal()
+                elif keys_open and self._options.stdio and self._options.stdio[0] in ready:
+                    keys_open = terminal.to_app()
+            if self._wake in ready:
+                self._signals()
+            self._due()
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due."""
+        due = [app.restart_at for app in self._apps if app.restart_at is not None]
+        if self._stopping is not None:
+            due.append(self._stopping)
+        return max(0.0, (min(due) - time.monotonic()) * 1000) if due else None
+
+    def _due(self) -> None:
+        now = time.monotonic()
+        if self._stopping is not None and now >= self._stopping:
+            self._stopping = None
+            for app in self._apps:
+                app.signal(signal.SIGKILL)
+        for app in self._apps:
+            if app.restart_at is not None and now >= app.restart_at:
+                app.advance()
+
+    def _caller_gone(self) -> None:
+        """The foreground's podium ended (it sends nothing while the pod runs): so does the pod."""
+        self._caller = None
+        self._stop()
+
+    def _signals(self) -> None:
+        received = os.read(self._wake, 4096)
+        for number in received:
+            if number == signal.SIGWINCH and self._terminal is not None:
+                self._terminal.resize()
+            elif number in _FORWARDED:
+                ending = number in _ENDING
+                for app in self._apps:
+                    app.restart_allowed = app.restart_allowed and not ending
+                    app.signal(app.stop_signal if number == signal.SIGTERM else number)
+        if signal.SIGCHLD in received:
+            self._reap()
+
+    def _reap(self) -> None:
+        for app in self._apps:
+            before = app.alive
+            if app.reap() and before and not app.alive and app.exit_code:
+                self._stop()  # one has failed, so the pod ends
+
+    def _stop(self) -> None:
+        """Ask what still runs to end, last started first."""
+        for app in reversed(self._apps):
+            app.restart_allowed = False
+            app.signal(app.stop_signal)
+        if self._stopping is None:
+            self._stopping = time.monotonic() + STOP_TIMEOUT
