@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from support import cleanup, images, keeper
 from support.command import Podium
 from support.distributions import Venv, make_plugin_dist
-from support.snapshot import Scope, Snapshot, settled, snapshot
+from support.snapshot import Scope, Snapshot, cgroup_mounts, settled, snapshot
 
 BASE = os.environ.get("PODIUM_TEST_DIR") or f"/var/tmp/podium-tests-{os.getuid()}"
 CGROUP_PARENT = f"podium-test-{os.getpid()}"
@@ -40,7 +41,7 @@ def session_dir() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def scope(session_dir: str) -> Scope:
     """What of the host belongs to this session."""
-    parent = {f"cgroup:{mount}/{CGROUP_PARENT}" for mount in cleanup.cgroup_mounts()}
+    parent = {f"cgroup:{mount}/{CGROUP_PARENT}" for mount in cgroup_mounts()}
     strict = os.environ.get("PODIUM_TEST_STRICT") == "1"
     return Scope({session_dir + "/", CGROUP_PARENT}, os.getppid(), parent, strict)
 
@@ -124,8 +125,8 @@ def debian_oci() -> str:
 def plugin_dist(test_dir: str) -> Callable[..., str]:
     """`make_plugin_dist` with a folder of this test: (name, version, code, …) → path of the wheel."""
 
-    def make(name: str, version: str, code: str, **options: str) -> str:
-        return make_plugin_dist(os.path.join(test_dir, "wheels"), name, version, code, **options)  # type: ignore[arg-type]
+    def make(name: str, version: str, code: str | dict[str, str], **options: Any) -> str:
+        return make_plugin_dist(os.path.join(test_dir, "wheels"), name, version, code, **options)
 
     return make
 

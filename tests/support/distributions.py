@@ -110,8 +110,6 @@ class Venv:
             info = next(n.split("/")[0] for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
             self.uninstall(info.partition("-")[0].replace("_", "-"), missing_ok=True)
             archive.extractall(self.site)
-        with open(os.path.join(self.site, info, "INSTALLER"), "w", encoding="ascii") as f:
-            f.write("tests\n")
 
     def uninstall(self, name: str, *, missing_ok: bool = False) -> None:
         """Remove a distribution that `install` or pip installed.
