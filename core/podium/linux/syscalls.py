@@ -105,6 +105,7 @@ _fsopen = raw("fsopen", c_char_p, c_uint)
 _fsconfig = raw("fsconfig", c_int, c_uint, c_char_p, c_char_p, c_int)
 _fsmount = raw("fsmount", c_int, c_uint, c_uint)
 _pidfd_open = raw("pidfd_open", c_int, c_uint)
+_close_range = raw("close_range", c_uint, c_uint, c_uint)
 _pidfd_send_signal = raw("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
 
 
@@ -256,3 +257,11 @@ def pidfd_open(pid: int, flags: int = 0) -> int:
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
     """pidfd_send_signal(2), Linux 5.1."""
     check(_pidfd_send_signal(pidfd, signal, None, 0), "pidfd_send_signal")
+
+
+CLOSE_RANGE_CLOEXEC = 4
+
+
+def close_range(first: int, flags: int) -> None:
+    """close_range(2), Linux 5.9 (CLOSE_RANGE_CLOEXEC: 5.11): all descriptors from `first` on."""
+    check(_close_range(first, 0xFFFFFFFF, flags), "close_range")

@@ -42,11 +42,12 @@ class Stage1(NamedTuple):
 
 
 class AppRef(NamedTuple):
-    """What a listing says of an app without reading the pod's manifest."""
+    """What a listing says of an app without reading the pod's manifest; `tree` is its image's rendered tree."""
 
     name: str
     image: str
     image_id: str
+    tree: str
 
 
 class Envelope(NamedTuple):
@@ -100,7 +101,9 @@ class Envelope(NamedTuple):
                 _str(stage1["entry"]),
                 _str(stage1["distribution"]),
             ),
-            apps=tuple(AppRef(_str(a["name"]), _str(a["image"]), _str(a["image_id"])) for a in data["apps"]),
+            apps=tuple(
+                AppRef(_str(a["name"]), _str(a["image"]), _str(a["image_id"]), _str(a["tree"])) for a in data["apps"]
+            ),
             trees=tuple(map(_str, refs["trees"])),
             images=tuple(map(_str, refs["images"])),
             labels={_str(k): _str(v) for k, v in data["labels"].items()},

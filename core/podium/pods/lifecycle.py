@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from podium.errors import Ambiguous, BadUsage, NotFound
+from podium.errors import Ambiguous, BadUsage, Corrupt, NotFound
 from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PHASES, PREPARE, PREPARED, RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lock
@@ -101,7 +101,7 @@ def named(pods: list[PodRef], name: str) -> list[PodRef]:
         try:
             if envelopes.read(pod.path).name == name:
                 found.append(pod)
-        except (FileNotFoundError, envelopes.Corrupt):
+        except (FileNotFoundError, Corrupt):
             continue
     return found
 

@@ -21,9 +21,6 @@ from podium.sandbox.launch import Launch
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# The order matters: a user namespace gives the rights to join the others; the mount namespace changes what paths mean.
-_JOIN_ORDER = ("user", "cgroup", "ipc", "uts", "net", "mnt")
-
 
 def start(
     launch: Launch, namespace_fds: Mapping[str, int], stdio: tuple[int, int, int], *, terminal: bool = False
@@ -51,7 +48,7 @@ def start(
             own_pid_ns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(namespace_fds["pid"], namespaces.CLONE_NEWPID)
         parent = os.getpid()
-        pid = os.fork()
+        pid = cgroup.fork(launch.cgroup)
         if pid == 0:
             _become(launch, namespace_fds, stdio, terminal, write_end, parent)
     finally:
@@ -95,8 +92,6 @@ def _become(
     """The child's side of the fork. Everything that needs the host's view comes before the namespaces and the root."""
     step = "fork"
     try:
-        step = "cgroup"
-        cgroup.enter(launch.cgroup)
         if launch.oom_score_adj is not None:
             step = "oom_score_adj"
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
@@ -108,9 +103,7 @@ def _become(
             except ValueError as e:  # above the hard limit, without CAP_SYS_RESOURCE
                 raise OSError(errno.EPERM, f"RLIMIT_{name}={soft}:{hard}: {e}") from None
         step = "namespaces"
-        for kind in _JOIN_ORDER:
-            if kind in namespace_fds:
-                namespaces.setns(namespace_fds[kind], 0)
+        namespaces.join({kind: fd for kind, fd in namespace_fds.items() if kind != "pid"})
         step = "standard streams"
         os.setsid()
         _place(stdio)
@@ -127,11 +120,16 @@ def _become(
         step = "signals"
         os.umask(0o022)
         for number in range(1, signal.NSIG):
-            if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) not in (signal.SIG_DFL, None):
+            if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) not in (
+                signal.SIG_DFL,
+                None,
+            ):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         step = "descriptors"
-        syscalls.close_on_exec_from(3)  # whatever podium's own caller left open must not reach the app
+        syscalls.close_range(
+            3, syscalls.CLOSE_RANGE_CLOEXEC
+        )  # whatever podium's own caller left open must not reach the app
         step = "execute"
         _execute(launch)
     except BaseException as e:

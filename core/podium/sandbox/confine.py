@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from podium.errors import HostLacks
 from podium.linux import caps, cgroup, seccomp
 from podium.linux.resolve import open_in_root
 from podium.sandbox.app import DEFAULT_PATH
@@ -41,6 +42,32 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
         oom_score_adj=iso.oom_score_adj,
         cgroup=f"{pod.cgroup}/{app.name}",
     )
+
+
+def check(app: App) -> None:
+    """Refuse at prepare what a run would refuse: users, capabilities, system calls, limits.
+
+    Raises:
+        BadInput: the image lacks the user or group, or a name is unknown.
+        HostLacks: a limit's controller is not there.
+    """
+    root = os.open(app.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        identify(root, app.user, app.group, app.supplementary_gids)
+    finally:
+        os.close(root)
+    iso = app.isolators
+    _capabilities(iso, None)
+    if iso.seccomp:
+        seccomp.build_filter(iso.seccomp.mode, iso.seccomp.names, iso.seccomp.errno)
+    limits = limits_of(iso)
+    lacking = cgroup.missing(limits) if limits else []
+    if lacking:
+        raise HostLacks(
+            f"app {app.name!r}: this host has no cgroup controller for {', '.join(lacking)}",
+            hint="enable it on the kernel's command line, or do without the limit",
+            subject=app.name,
+        )
 
 
 def _make_working_dir(root: int, path: str) -> None:

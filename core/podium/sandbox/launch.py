@@ -1,4 +1,4 @@
-"""What is known of an app's process once everything was looked up: kept with the pod, so that `enter` confines alike."""
+"""An app's process, once everything was looked up: kept with the pod, so that `enter` confines alike."""
 
 from __future__ import annotations
 

@@ -47,9 +47,7 @@ class AppProcess:
         self._pod = pod
         self._app = app
         self._steps = [
-            step
-            for step in (("pre-start", app.pre_start), ("app", app.exec), ("post-stop", app.post_stop))
-            if step[1]
+            step for step in (("pre-start", app.pre_start), ("app", app.exec), ("post-stop", app.post_stop)) if step[1]
         ]
         self._next = 0
         self._pid = 0

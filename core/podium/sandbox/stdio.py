@@ -95,11 +95,12 @@ class Terminal:
     """A pseudo terminal for an app, and the copying between it and the caller's terminal.
 
     Attributes:
+        caller_in: where the caller's keys come from.
         app_end: the descriptor that becomes the app's three streams.
     """
 
     def __init__(self, caller_in: int, caller_out: int, ptmx: str = "/dev/ptmx") -> None:
-        self._in, self._out = caller_in, caller_out
+        self.caller_in, self._out = caller_in, caller_out
         self.master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(self.master, termios.TIOCSPTLCK, struct.pack("i", 0))
         self.app_end = fcntl.ioctl(self.master, termios.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -111,12 +112,12 @@ class Terminal:
         if self._saved is not None:
             import tty
 
-            tty.setraw(self._in, termios.TCSANOW)
+            tty.setraw(self.caller_in, termios.TCSANOW)
 
     def resize(self) -> None:
         """Give the app's terminal the size of the caller's."""
         try:
-            size = fcntl.ioctl(self._in, termios.TIOCGWINSZ, b"\0" * 8)
+            size = fcntl.ioctl(self.caller_in, termios.TIOCGWINSZ, b"\0" * 8)
             fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
         except OSError as e:
             if e.errno not in (errno.ENOTTY, errno.EIO):
@@ -130,7 +131,7 @@ class Terminal:
 
     def to_app(self) -> bool:
         """Copy keys; False at the end of the caller's input."""
-        data = _read(self._in)
+        data = _read(self.caller_in)
         if not data:
             # As a terminal says it: end of file, not a hang-up.
             _write(self.master, b"\x04")
@@ -147,7 +148,7 @@ class Terminal:
         while _readable(self.master) and self.from_app():
             pass
         if self._saved is not None:
-            termios.tcsetattr(self._in, termios.TCSADRAIN, self._saved)
+            termios.tcsetattr(self.caller_in, termios.TCSADRAIN, self._saved)
         self.started()
         os.close(self.master)
 

@@ -62,7 +62,7 @@ class _Worker:
             return {"error": failure.to_json()}
 
     def _handle(self, request: dict[str, Any]) -> Any:
-        hook, args, folder = request["hook"], request["args"], request.get("pod")
+        hook, args = request["hook"], request["args"]
         if hook == "load":
             return self._load(args["name"], args["entry"])
         assert self._loaded is not None, "load comes first"
@@ -70,6 +70,7 @@ class _Worker:
             from dataclasses import asdict
 
             return [asdict(finding) for finding in self._loaded.call_exactly("check")]
+        folder: str = request["pod"]
         _log_into(folder)
         if hook == "run":
             return self._run(folder, args, request["id"])

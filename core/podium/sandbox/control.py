@@ -1,0 +1,137 @@
+"""Ending a running pod, signalling its apps, and entering it: what most stage1 plugins need for these hooks."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Mapping
+
+from podium.errors import Failed, WrongState
+from podium.linux import cgroup, procs
+from podium.linux.procs import Process
+from podium.pods import status
+from podium.sandbox import app as apps
+from podium.sandbox import launch as launches
+from podium.sandbox.stdio import Terminal
+from podium.types import EnterRequest, Ledger, Pod, StopRequest
+
+_KILL_TIMEOUT = 10.0  # seconds
+SHELL = ("/bin/sh",)
+
+
+def stop(pod: Pod, request: StopRequest) -> bool:
+    """End a pod whose apps are processes of this host, as `stage1_stop` has to.
+
+    The supervisor is asked (it ends the apps in order and restarts none); what is left after the timeout is killed.
+
+    Raises:
+        Failed: something survived SIGKILL.
+    """
+    if request.signal is not None:
+        return _signal_apps(pod, request.signal)
+    runtime = status.read_runtime(pod.dir)
+    supervisor = runtime.supervisor if runtime else None
+    if supervisor is not None and not request.force and procs.signal_process(supervisor, signal.SIGTERM):
+        procs.wait_end(supervisor, request.timeout)
+    if cgroup.populated(pod.cgroup):
+        cgroup.kill(pod.cgroup)
+    if supervisor is not None and not procs.wait_end(supervisor, _KILL_TIMEOUT):
+        # Its apps are gone; a supervisor that does not notice is of no use.
+        procs.signal_process(supervisor, signal.SIGKILL)
+        procs.wait_end(supervisor, _KILL_TIMEOUT)
+    if cgroup.populated(pod.cgroup):
+        pids = ", ".join(map(str, cgroup.procs(pod.cgroup)[:5]))
+        raise Failed(f"pod {pod.uuid} still has processes after SIGKILL: {pids}", subject=pod.uuid)
+    return True
+
+
+def _signal_apps(pod: Pod, number: int) -> bool:
+    for app in pod.apps:
+        process = status.read_app(pod.dir, app.name).process
+        if process is not None:
+            procs.signal_process(process, number)
+    return True
+
+
+def running(pod: Pod, app: str) -> Process:
+    """The first process of an app.
+
+    Raises:
+        WrongState: it does not run.
+    """
+    process = status.read_app(pod.dir, app).process
+    if process is None or not procs.alive(process):
+        raise WrongState(f"app {app!r} of pod {pod.uuid} does not run", hint="see 'podium status'", subject=pod.uuid)
+    return process
+
+
+def enter(pod: Pod, request: EnterRequest, namespaces: Mapping[str, int], default: tuple[str, ...] = SHELL) -> int:
+    """Run a command beside an app, with all of the app's restrictions and in its cgroup, as `stage1_enter` has to.
+
+    Args:
+        pod: the pod.
+        request: what to run.
+        namespaces: kind → descriptor of the app's namespaces.
+        default: what to run when no command was given.
+
+    Returns:
+        The command's exit code, 128 + N for a signal.
+    """
+    running(pod, request.app)
+    launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or default)
+    if request.tty:
+        terminal = Terminal(request.stdio[0], request.stdio[1])
+        pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
+        return _serve_terminal(terminal, pid)
+    pid = apps.start(launch, namespaces, request.stdio)
+    _forward_signals(pid)
+    return _exit_code(os.waitpid(pid, 0)[1])
+
+
+def _exit_code(wait_status: int) -> int:
+    code = os.waitstatus_to_exitcode(wait_status)
+    return 128 - code if code < 0 else code
+
+
+def _forward_signals(pid: int) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda n, _: os.kill(pid, n))
+
+
+def _serve_terminal(terminal: Terminal, pid: int) -> int:
+    terminal.started()
+    signal.signal(signal.SIGWINCH, lambda *_: terminal.resize())
+    _forward_signals(pid)
+    terminal.raw()
+    pidfd = os.pidfd_open(pid)
+    keys = True
+    try:
+        while True:
+            watched = [terminal.master, pidfd] + ([terminal.caller_in] if keys else [])
+            ready = select.select(watched, [], [])[0]
+            if terminal.caller_in in ready:
+                keys = terminal.to_app()
+            if terminal.master in ready and not terminal.from_app():
+                break
+            if pidfd in ready:
+                break
+        return _exit_code(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(pidfd)
+        terminal.close()
+
+
+def release_cgroups(pod: Pod, ledger: Ledger) -> bool:
+    """Release the cgroups in the ledger, as `stage1_gc` has to: end what is in them, then remove them.
+
+    Raises:
+        Failed: a process survived SIGKILL.
+    """
+    for resource in ledger.outstanding():
+        if resource.kind == "cgroup":
+            if not cgroup.kill(resource.id):
+                raise Failed(f"processes in cgroup {resource.id} survive SIGKILL", subject=pod.uuid)
+            cgroup.remove(resource.id)
+            ledger.released(resource.number, "plugin")
+    return True

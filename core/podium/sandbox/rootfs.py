@@ -1,0 +1,52 @@
+"""An app's writable rootfs: an overlay over its image's tree, or a copy where the file system carries none."""
+
+from __future__ import annotations
+
+import os
+
+from podium.linux import mount, overlay
+from podium.types import App, Pod
+
+
+def folder(pod: Pod, app: App) -> str:
+    """What is kept for an app's rootfs: upper/, work/ and the mount point rootfs/, or a copied rootfs/."""
+    return os.path.join(pod.stage1_dir, "rootfs", app.name)
+
+
+def path(pod: Pod, app: App) -> str:
+    """The app's rootfs, once `assemble` was called in the same mount namespace."""
+    return os.path.join(folder(pod, app), "rootfs")
+
+
+def prepare(pod: Pod, app: App) -> bool:
+    """Make what `assemble` needs; returns whether an overlay will be used (else the tree was copied)."""
+    base = folder(pod, app)
+    os.makedirs(base, mode=0o700, exist_ok=True)
+    if overlay.supports_overlay(base):
+        for name in ("upper", "work", "rootfs"):
+            os.makedirs(os.path.join(base, name), mode=0o755, exist_ok=True)
+        # The root's own owner and mode are the upper folder's.
+        origin = os.stat(app.rootfs)
+        os.chown(os.path.join(base, "upper"), origin.st_uid, origin.st_gid)
+        os.chmod(os.path.join(base, "upper"), origin.st_mode & 0o7777)
+        return True
+    from podium.linux.tree import copy_tree
+
+    copy_tree(app.rootfs, os.path.join(base, "rootfs"))
+    return False
+
+
+def assemble(pod: Pod, app: App) -> str:
+    """Mount the app's rootfs in the caller's (private) mount namespace; returns its path."""
+    base = folder(pod, app)
+    target = path(pod, app)
+    if os.path.isdir(os.path.join(base, "upper")):
+        overlay.mount_overlay(target, [app.rootfs], os.path.join(base, "upper"), os.path.join(base, "work"))
+    else:
+        mount.bind(target, target, recursive=True)  # a mount of its own, to be made read-only or to carry others
+    return target
+
+
+def make_read_only(target: str) -> None:
+    """Let nobody write to an assembled rootfs any more; what is mounted below keeps its own flags."""
+    mount.mount("none", target, None, mount.MS_REMOUNT | mount.MS_BIND | mount.MS_RDONLY)

@@ -1,0 +1,63 @@
+"""Fly's sandbox: a rootfs in the supervisor's own mount namespace, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from podium.linux import mount
+from podium.linux.resolve import ensure_mountpoint, open_dir
+from podium.sandbox import rootfs, volumes
+from podium.types import App, Pod
+
+# Of the host, as rkt's fly has them (recursively: /dev/pts, /dev/shm, /sys/fs/cgroup are mounts of their own).
+HOST_FOLDERS = ("/dev", "/proc", "/sys")
+_HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
+
+
+class FlySandbox:
+    """See `podium.types.Sandbox`."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """None: the app lives in the supervisor's."""
+        return {}
+
+    @property
+    def default_capabilities(self) -> Sequence[str] | None:
+        """All of podium's: fly is for software of the host that comes as an image."""
+        return None
+
+    def root(self, app: App) -> str:
+        """The app's rootfs."""
+        return rootfs.path(self._pod, app)
+
+    def make(self) -> None:
+        """Mount everything, in a mount namespace of the supervisor's own that tells the host nothing."""
+        mount.unshare_mounts()
+        volumes.make_volumes(self._pod)
+        for app in self._pod.apps:
+            path = rootfs.assemble(self._pod, app)
+            root = open_dir(path)
+            try:
+                self._fill(app, path, root)
+            finally:
+                os.close(root)
+
+    def _fill(self, app: App, path: str, root: int) -> None:
+        # Resolved while the image alone is there: nothing in it can then lead a mount point into the host's folders.
+        places = [(source, True) for source in HOST_FOLDERS]
+        places += [(source, False) for source in _HOST_FILES if os.path.exists(source)]
+        targets = [ensure_mountpoint(root, source, is_dir) for source, is_dir in places]
+        if app.readonly_rootfs:
+            for m in app.mounts:  # what can't be made any more once it is read-only
+                source = volumes.source_of(self._pod, self._pod.volumes[m.volume])
+                os.close(ensure_mountpoint(root, m.target, os.path.isdir(source)))
+            rootfs.make_read_only(path)
+        volumes.mount_volumes(self._pod, app, root)
+        for (source, is_dir), target in zip(places, targets, strict=True):
+            mount.bind(source, target, recursive=is_dir, read_only=not is_dir)
+            os.close(target)
