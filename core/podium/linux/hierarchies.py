@@ -1,0 +1,138 @@
+"""Where this host's cgroup hierarchies are, and reading and writing their files. See cgroups(7).
+
+A host has the v2 hierarchy with all controllers, or v1 hierarchies with one or a few controllers each, or both (hybrid:
+the v2 one then has the controllers that no v1 hierarchy has). A cgroup of podium's is one relative path below all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+# v1 controllers that limit, count or stop what podium runs, and systemd's own; the rest (perf_event, net_cls, net_prio,
+# rdma, misc, hugetlb, debug) would cost time at each start and give nothing.
+_V1 = ("cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "freezer", "devices", "systemd")
+
+
+class Hierarchies(NamedTuple):
+    """The hierarchies that podium makes its cgroups in.
+
+    Attributes:
+        v2: mount point of the v2 hierarchy; None: not mounted.
+        v2_controllers: what it has.
+        v1: controller (`systemd` for name=systemd) → mount point of its hierarchy; several may share one.
+    """
+
+    v2: str | None
+    v2_controllers: frozenset[str]
+    v1: dict[str, str]
+
+    @property
+    def mounts(self) -> list[str]:
+        """The mount points, each once, the v2 one first."""
+        return list(dict.fromkeys([*([self.v2] if self.v2 else []), *self.v1.values()]))
+
+    def folders(self, path: str) -> list[str]:
+        """The folders of a cgroup in every hierarchy, the v2 one first."""
+        check_path(path)
+        return [f"{mount}/{path}" for mount in self.mounts]
+
+    def folder(self, controller: str, path: str) -> str | None:
+        """The cgroup's folder where `controller` (by its v1 name, but `io` for blkio) is; None: the host has it not."""
+        check_path(path)
+        v1 = self.v1.get("blkio" if controller == "io" else controller)
+        if v1 is not None:
+            return f"{v1}/{path}"
+        return f"{self.v2}/{path}" if self.v2 and controller in self.v2_controllers else None
+
+    def is_v2(self, folder: str) -> bool:
+        """Whether a folder that `folder` or `folders` gave is in the v2 hierarchy."""
+        return self.v2 is not None and folder.startswith(self.v2 + "/") and self._mount_of(folder) == self.v2
+
+    def _mount_of(self, folder: str) -> str:
+        return max((mount for mount in self.mounts if folder.startswith(mount + "/")), key=len)
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for what is no relative path below a hierarchy: never may `..` or nothing name a host's own."""
+    if not path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError(f"no relative cgroup path: {path!r}")
+
+
+def detect(mountinfo: str) -> Hierarchies:
+    """The hierarchies in a mount table (proc_pid_mountinfo(5)); the first mount of each counts."""
+    v2, v1 = None, dict[str, str]()
+    for line in mountinfo.splitlines():
+        fields, _, tail = line.partition(" - ")
+        fstype, _, options = tail.partition(" ")
+        point = fields.split(" ")[4].replace("\\040", " ")
+        if fstype == "cgroup2":
+            v2 = v2 or point
+        elif fstype == "cgroup":
+            # Names of controllers stand among the file system's options; others, as `xattr`, are in no list of ours.
+            for option in options.split(" ")[-1].split(","):
+                name = "systemd" if option == "name=systemd" else option
+                if name in _V1:
+                    v1.setdefault(name, point)
+    controllers = frozenset[str]()
+    if v2 is not None:
+        try:
+            controllers = frozenset(read(f"{v2}/cgroup.controllers").split())
+        except FileNotFoundError:
+            pass
+    return Hierarchies(v2, controllers, v1)
+
+
+_current: Hierarchies | None = None
+
+
+def current() -> Hierarchies:
+    """This host's hierarchies, looked up once.
+
+    Raises:
+        HostLacks: there is none.
+    """
+    global _current
+    if _current is None:
+        _current = detect(read("/proc/self/mountinfo"))
+        if not _current.mounts:
+            from podium.errors import HostLacks
+
+            _current = None
+            raise HostLacks(
+                "no cgroup hierarchy is mounted",
+                hint="mount one: 'mount -t cgroup2 none /sys/fs/cgroup' (systemd does)",
+            )
+    return _current
+
+
+def read(path: str) -> str:
+    """A file of a cgroup."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as f:
+        return f.read()
+
+
+def write(path: str, text: str) -> None:
+    """Write a file of a cgroup in one write(2), never creating it: where the kernel has no such file there is none."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as e:
+        raise OSError(e.errno, f"{e.strerror} (writing {text!r})", path) from None
+    finally:
+        os.close(fd)
+
+
+def counters(path: str) -> dict[str, int]:
+    """A flat keyed file, such as memory.events."""
+    return {key: int(value) for key, _, value in (line.partition(" ") for line in read(path).splitlines())}
+
+
+def below(folder: str) -> list[str]:
+    """A cgroup and those in it, each before what it holds; empty if it is gone."""
+    try:
+        with os.scandir(folder) as entries:
+            inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [folder, *(path for each in inner for path in below(each))]
