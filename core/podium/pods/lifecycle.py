@@ -81,7 +81,7 @@ def find(data: DataDir, ref: str) -> PodRef:
             subject=ref,
         )
     pods = scan(data)
-    found = named(pods, ref) or [pod for pod in pods if prefix and pod.uuid.startswith(ref)]
+    found = _living(named(pods, ref)) or [pod for pod in pods if prefix and pod.uuid.startswith(ref)]
     if len({pod.uuid for pod in found}) > 1:
         raise Ambiguous(
             f"{ref!r} fits {len(found)} pods: {', '.join(pod.uuid for pod in found[:5])}",
@@ -92,6 +92,11 @@ def find(data: DataDir, ref: str) -> PodRef:
         short = "" if prefix or len(ref) >= MIN_PREFIX else f" (a prefix needs {MIN_PREFIX} digits)"
         raise NotFound(f"no pod {ref!r}{short}", hint="'podium list' shows all pods", subject=ref)
     return found[-1]
+
+
+def _living(pods: list[PodRef]) -> list[PodRef]:
+    """Without those that are only waiting to be collected, if there are others: a name can be given again by then."""
+    return [pod for pod in pods if pod.phase not in (EXITED_GARBAGE, GARBAGE)] or pods
 
 
 def named(pods: list[PodRef], name: str) -> list[PodRef]:

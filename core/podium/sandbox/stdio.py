@@ -10,6 +10,10 @@ import termios
 import time
 
 LOGS = "logs"
+
+# ioctl_tty(2); the termios module has no names for them.
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
 _CHUNK = 1 << 16
 _MAX_LINE = 16 << 10  # bytes; a longer line is written in parts, as the CRI log format has it
 
@@ -102,8 +106,8 @@ class Terminal:
     def __init__(self, caller_in: int, caller_out: int, ptmx: str = "/dev/ptmx") -> None:
         self.caller_in, self._out = caller_in, caller_out
         self.master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        fcntl.ioctl(self.master, termios.TIOCSPTLCK, struct.pack("i", 0))
-        self.app_end = fcntl.ioctl(self.master, termios.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(self.master, _TIOCSPTLCK, struct.pack("i", 0))
+        self.app_end = fcntl.ioctl(self.master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         self._saved = termios.tcgetattr(caller_in) if os.isatty(caller_in) else None
         self.resize()
 

@@ -74,6 +74,8 @@ class PodSupervisor:
         self._cgroup: int | None = None
 
     def __enter__(self) -> PodSupervisor:
+        for fd in (self._options.lock, *(self._options.stdio or ())):
+            os.set_inheritable(fd, False)  # no app may hold the pod's lock
         me = procs.identify(os.getpid())
         self._update(
             supervisor=me, cgroup=self._pod.cgroup, detached=self._options.stdio is None, via=self._options.via

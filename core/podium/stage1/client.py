@@ -106,14 +106,17 @@ class Worker:
         hook: str,
         timeout: float | None = None,
         on_event: Callable[[str, dict[str, Any]], None] | None = None,
+        until: str | None = None,
     ) -> Any:
-        """Wait for the answer to request `number`. See `call`."""
+        """Wait for the answer to request `number`, or for the event `until` (then None). See `call`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             message = self._next(hook, deadline, timeout)
             if message.get("id") != number:
                 continue
             if "event" in message:
+                if message["event"] == until:
+                    return None
                 if on_event is not None:
                     on_event(str(message["event"]), message.get("data") or {})
             elif "error" in message:

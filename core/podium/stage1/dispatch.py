@@ -99,8 +99,8 @@ class Dispatcher:
             raise
         return worker
 
-    def for_new_pod(self, name: str) -> Choice:
-        """The installed plugin that will prepare a new pod.
+    def for_new_pod(self, name: str) -> tuple[Choice, pins.Pin]:
+        """The installed plugin that will prepare a new pod, and what its code is.
 
         Raises:
             NotFound, PluginRefused: it is not installed, ambiguous or revoked.
@@ -113,7 +113,7 @@ class Dispatcher:
                 hint="upgrade it, or remove the digest from stage1.revoked",
                 subject=name,
             )
-        return Choice("installed", plugin)
+        return Choice("installed", plugin), current
 
     def _revoked(self, *digests: str) -> bool:
         return not {*digests}.isdisjoint(self._config.get("stage1", "revoked"))

@@ -56,16 +56,14 @@ def current(data: DataDir, plugin: Plugin) -> Pin:
     return pin
 
 
-def ensure(data: DataDir, plugin: Plugin) -> Pin:
-    """Like `current`, and makes sure that the pin is stored. The caller holds the store's lock shared.
+def ensure(data: DataDir, plugin: Plugin, pin: Pin) -> None:
+    """Make sure that `pin`, which `current` gave, is stored. The caller holds the store's lock shared.
 
     Raises:
-        PluginRefused: the plugin's code can't be found, or changed while it was copied.
+        PluginRefused: the plugin's code is not that any more.
     """
-    pin = current(data, plugin)
     if not os.path.exists(os.path.join(data.pin(pin.pin), FILE)):
         _store(data, plugin, pin)
-    return pin
 
 
 def verify(data: DataDir, pin: str) -> dict[str, Any]:

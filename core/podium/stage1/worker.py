@@ -34,13 +34,17 @@ def serve(channel: Channel) -> None:
         try:
             channel.send({"id": request.get("id"), **answer})
         except BrokenPeer:
-            return  # the caller is gone; what was done is on disk
+            break  # the caller is gone; what was done is on disk
+        finally:
+            if worker.afterwards:
+                os.execv(worker.afterwards[0], worker.afterwards)
 
 
 class _Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._loaded: Loaded | None = None
+        self.afterwards: list[str] = []  # what this process becomes once it has answered
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -125,9 +129,11 @@ class _Worker:
         def notify(event: str, data: dict[str, Any]) -> None:
             self._channel.send({"id": number, "event": event, "data": data})
 
-        pod = load(folder)
-        supervisor = PodSupervisor(pod, Options.from_json(args), notify, self._channel.sock)
-        with supervisor:
+        pod, options = load(folder), Options.from_json(args)
+        if options.remove and options.stdio is None:
+            # Nobody waits for a detached pod: its own supervisor has it collected, by the podium of that day.
+            self.afterwards = [sys.executable, "-m", "podium", "--dir", pod.data_root, "rm", pod.uuid]
+        with PodSupervisor(pod, options, notify, self._channel.sock) as supervisor:
             code = self._call("run", pod=pod, supervisor=supervisor)
             return supervisor.finish(int(code))
 

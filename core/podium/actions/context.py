@@ -1,0 +1,16 @@
+"""What every action works on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from podium.config import Config
+    from podium.paths import DataDir
+
+
+class Context(NamedTuple):
+    """The data directory and the configuration of one `Runtime`."""
+
+    data: DataDir
+    config: Config

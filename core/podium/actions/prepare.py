@@ -1,0 +1,254 @@
+"""prepare: from images and wishes to a pod that is ready to run. See docs/pod-lifecycle.md."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from podium import __version__
+from podium.actions.context import Context
+from podium.appc.image_manifest import parse_image
+from podium.appc.pod_manifest import PodManifest, parse_pod
+from podium.clock import rfc3339
+from podium.errors import BadInput, InUse, PluginFailed, PodiumError
+from podium.features import Features
+from podium.images.importing import import_path
+from podium.linux.files import fsync_dir, write_atomic
+from podium.linux.tree import remove_tree
+from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED
+from podium.pods import envelope as envelopes
+from podium.pods import lifecycle, lock, model
+from podium.pods.compose import ImageOf, complete, compose
+from podium.pods.envelope import AppRef, Envelope, Stage1
+from podium.pods.lifecycle import PodRef
+from podium.pods.request import PodRequest
+from podium.stage1 import pins
+from podium.stage1.client import Worker
+from podium.stage1.dispatch import Dispatcher, refuse_unsupported
+from podium.stage1.registry import Plugin
+from podium.store.store import Image, Store
+from podium.trace import trace
+
+
+class Prepared(NamedTuple):
+    """A pod that is prepared and still locked, and the worker that prepared it."""
+
+    pod: PodRef
+    lock: int
+    worker: Worker
+
+
+def plan(context: Context, request: PodRequest) -> PodManifest:
+    """The manifest that `prepare` would write: for --dry-run. Images given by path are imported."""
+    store = Store(context.data)
+    return _manifest(request, _images(store, request))
+
+
+def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> Prepared:
+    """Prepare a pod.
+
+    Args:
+        context: where.
+        request: what.
+        keep: descriptors that the worker inherits, besides the pod's lock.
+
+    Returns:
+        The pod, still locked; the caller closes lock and worker.
+
+    Raises:
+        PodiumError: nothing is left of the pod, but for a `PluginFailed`, whose traces gc collects.
+    """
+    data = context.data
+    dispatcher = Dispatcher(data, context.config)
+    choice, pin = dispatcher.for_new_pod(request.stage1 or context.config.get("stage1", "default"))
+    store = Store(data)
+    images = _images(store, request)
+    pod, fd = _embryo(context)
+    worker: Worker | None = None
+    try:
+        worker = dispatcher.new_worker(choice, keep=(fd, *keep))
+        with _name_reserved(context, request.name), store.shared():
+            pod = _write(context, pod, request, images, store, pin, worker)
+        built = model.load(pod.path)
+        refuse_unsupported(worker.info, model.asked(built), worker.info["name"])
+        worker.call("prepare", pod.path, context.config.get("stage1", "prepare-timeout"))
+        trace("prepare:plugin-done")
+        pod = lifecycle.move(data, pod, PREPARED)
+        trace("prepare:prepared")
+        return Prepared(pod, fd, worker)
+    except BaseException as e:
+        if worker is not None:
+            worker.close()
+        if isinstance(e, PodiumError) and not isinstance(e, PluginFailed):
+            _discard(context, pod)
+        os.close(fd)
+        raise
+
+
+def _embryo(context: Context) -> tuple[PodRef, int]:
+    """A new pod's folder. It is locked before it can be seen, so an embryo without a lock has lost its maker."""
+    data, uuid = context.data, lifecycle.new_uuid()
+    hidden, path = data.at("tmp", f"pod-{uuid}"), data.pod(EMBRYO, uuid)
+    os.mkdir(hidden, 0o700)
+    fd = lock.try_lock(hidden)
+    assert fd is not None  # nobody else knows it
+    os.rename(hidden, path)
+    trace("prepare:embryo")
+    return PodRef(EMBRYO, uuid, path), fd
+
+
+def _discard(context: Context, pod: PodRef) -> None:
+    """Nothing but files was made yet, or the plugin refused: what it took, gc finds in the ledger."""
+    from podium.pods.ledger import PodLedger
+
+    if not PodLedger(pod.path).outstanding():
+        remove_tree(context.data.phase(pod.phase), pod.uuid)
+
+
+@contextmanager
+def _name_reserved(context: Context, name: str | None) -> Iterator[None]:
+    """Keep others from taking the name until the pod that carries it can be seen."""
+    if name is None:
+        yield
+        return
+    if not lifecycle.valid_name(name):
+        raise BadInput(f"{name!r} is no pod name: use 1 to 63 of a-z 0-9 - _ .", subject=name)
+    fd = os.open(context.data.at("locks", "names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        taken = [p for p in lifecycle.scan(context.data) if p.phase not in (EXITED_GARBAGE, GARBAGE)]
+        for pod in lifecycle.named(taken, name):
+            raise InUse(
+                f"the name {name!r} is taken by pod {pod.uuid}",
+                hint=f"choose another, or 'podium rm {name}' first",
+                subject=name,
+            )
+        yield
+    finally:
+        os.close(fd)
+
+
+def _images(store: Store, request: PodRequest) -> list[Image]:
+    """The images that the request names; paths are imported first."""
+    if request.pod_manifest is not None:
+        return [store.resolve(ref) for ref in _manifest_refs(_read_manifest(request.pod_manifest))]
+    return [import_path(store, a.image) if is_path(a.image) else store.resolve(a.image) for a in request.apps]
+
+
+def is_path(image: str) -> bool:
+    """Whether an IMAGE of the command line is a path: it begins with / or ./ or ../, or is there under that name."""
+    return image.startswith(("/", "./", "../")) or (image.endswith((".aci", ".tar")) and os.path.exists(image))
+
+
+def _read_manifest(path: str) -> PodManifest:
+    from podium.appc.jsonread import MAX_BYTES
+    from podium.records import read_bytes
+
+    try:
+        return parse_pod(read_bytes(path, MAX_BYTES))
+    except OSError as e:
+        raise BadInput(f"the pod manifest {path} can't be read: {e.strerror}", subject=path) from None
+
+
+def _manifest_refs(manifest: PodManifest) -> list[str]:
+    from podium.appc.names import is_image_id, to_podium_id
+
+    refs = []
+    for app in manifest.apps:
+        known = app.image.id and is_image_id(app.image.id) and app.image.id.startswith("sha256-")
+        version = app.image.labels.get("version")
+        name = app.image.name or ""
+        refs.append(to_podium_id(app.image.id) if known else f"{name}:{version}" if version else name)
+    return refs
+
+
+def _manifest(request: PodRequest, images: list[Image]) -> PodManifest:
+    found = [ImageOf(i.id, i.name, parse_image(i.manifest, own=True)) for i in images]
+    if request.pod_manifest is not None:
+        given = _read_manifest(request.pod_manifest)
+        apps = tuple(
+            a if a.app is not None else a._replace(app=image.manifest.app)
+            for a, image in zip(given.apps, found, strict=True)
+        )
+        return complete(given._replace(apps=apps))
+    return compose(request, found, os.environ, _file_env(request.env_files))
+
+
+def _file_env(paths: Iterable[str]) -> dict[str, str]:
+    """K=V lines; empty ones and those that begin with # are passed over (rkt's --set-env-file)."""
+    values: dict[str, str] = {}
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as f:
+                lines = f.read().splitlines()
+        except OSError as e:
+            raise BadInput(f"the environment file {path} can't be read: {e.strerror}", subject=path) from None
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            key, equals, value = line.partition("=")
+            if not equals or not key.strip():
+                raise BadInput(f"{path}, line {number}: {line!r} is not K=V", subject=path)
+            values[key.strip()] = value
+    return values
+
+
+def _write(
+    context: Context,
+    pod: PodRef,
+    request: PodRequest,
+    images: list[Image],
+    store: Store,
+    pin: pins.Pin,
+    worker: Worker,
+) -> PodRef:
+    """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held."""
+    from json import dumps
+
+    plugin: Plugin = worker.plugin
+    if request.net is None and request.pod_manifest is None and "network:cni" not in worker.info["capabilities"]:
+        request = request._replace(net=("host",))
+    manifest = _manifest(request, images)
+    parent = context.config.get("cgroup", "parent")
+    if parent != "podium":
+        manifest = manifest._replace(annotations={**manifest.annotations, model.CGROUP_PARENT: parent})
+    trees = [store.ensure_tree(image) for image in images]
+    trace("prepare:trees")
+    pins.ensure(context.data, plugin, pin)
+    trace("prepare:pinned")
+    write_atomic(os.path.join(pod.path, model.MANIFEST), dumps(manifest.to_json()).encode() + b"\n")
+    trace("prepare:manifest")
+    info = worker.info
+    envelope = Envelope(
+        uuid=pod.uuid,
+        name=request.name,
+        created=rfc3339(),
+        stage1=Stage1(
+            plugin.name,
+            info["version"],
+            info["interface"],
+            info["state"],
+            pin.digest,
+            pin.pin,
+            plugin.entry,
+            plugin.distribution,
+        ),
+        apps=tuple(
+            AppRef(app.name, image.name, image.id, tree)
+            for app, image, tree in zip(manifest.apps, images, trees, strict=True)
+        ),
+        trees=tuple(dict.fromkeys(trees)),
+        images=tuple(dict.fromkeys(image.id for image in images)),
+        labels=dict(manifest.user_labels),
+        features=Features(),
+        prepared_by=f"podium {__version__}",
+    )
+    envelopes.write(pod.path, envelope)
+    trace("prepare:envelope")
+    moved = lifecycle.move(context.data, pod, PREPARE)
+    fsync_dir(moved.path)
+    trace("prepare:preparing")
+    return moved

@@ -1,0 +1,205 @@
+"""run: hand a prepared pod to its supervisor, and in the foreground wait for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from podium.actions.context import Context
+from podium.actions.prepare import prepare
+from podium.errors import BadUsage, InUse, NotFound, PluginFailed, WrongState
+from podium.paths import PREPARED, RUN
+from podium.pods import envelope as envelopes
+from podium.pods import lifecycle
+from podium.pods.lifecycle import PodRef
+from podium.pods.request import PodRequest
+from podium.stage1.client import Worker
+from podium.stage1.dispatch import Dispatcher
+from podium.trace import trace
+
+START_TIMEOUT = 300.0  # seconds that a detached pod may take until its apps have been started
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class RunOptions(NamedTuple):
+    """How to run a pod.
+
+    Attributes:
+        detach: return once the apps have been started; output goes to logs/.
+        interactive: the app must get the caller's standard input.
+        tty: the app gets a terminal.
+        remove: collect the pod as soon as it has ended.
+        uuid_file: write the pod's uuid there before it runs.
+    """
+
+    detach: bool = False
+    interactive: bool = False
+    tty: bool = False
+    remove: bool = False
+    uuid_file: str | None = None
+
+    def check(self, apps: int) -> None:
+        """Refuse what can't be together. Raises BadUsage."""
+        if self.detach and (self.tty or self.interactive):
+            raise BadUsage("--detach goes with neither --tty nor --interactive")
+        if apps > 1 and (self.tty or self.interactive):
+            raise BadUsage(f"--tty and --interactive need a pod of one app, this one has {apps}")
+        if self.tty and not os.isatty(0):
+            raise BadUsage("--tty needs a terminal on standard input")
+
+
+class RunResult(NamedTuple):
+    """`exit_code` is None for a detached pod."""
+
+    uuid: str
+    exit_code: int | None
+
+
+def run(context: Context, request: PodRequest, how: RunOptions) -> RunResult:
+    """Prepare a pod and run it with the same worker.
+
+    Raises:
+        PodiumError: of prepare, or around the apps.
+    """
+    how.check(max(1, len(request.apps)))
+    with _streams(how) as stdio:
+        pod, fd, worker = prepare(context, request, keep=stdio or ())
+        return _start(context, pod, fd, worker, "installed", stdio, how)
+
+
+def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
+    """Run a pod that was prepared before, by exactly the code that prepared it.
+
+    Raises:
+        WrongState: it is not prepared.
+        InUse: somebody else is running it.
+        PluginRefused: the code is not to be had.
+    """
+    pod = lifecycle.find(context.data, ref)
+    locked = lifecycle.lock_pod(context.data, pod)
+    if locked is None:
+        raise NotFound(f"pod {pod.uuid} is gone", subject=pod.uuid)
+    pod, fd = locked
+    if fd is None:
+        raise InUse(f"pod {pod.uuid} is being worked on by another process", subject=pod.uuid)
+    try:
+        if pod.phase != PREPARED:
+            raise WrongState(
+                f"pod {pod.uuid} is not prepared but {lifecycle.state(pod)}",
+                hint="a pod runs once; 'podium run' makes a new one",
+                subject=pod.uuid,
+            )
+        envelope = envelopes.read(pod.path)
+        envelope.features.require(f"pod {pod.uuid}", envelope.prepared_by, full=True)
+        how.check(len(envelope.apps))
+        with _streams(how) as stdio:
+            dispatcher = Dispatcher(context.data, context.config)
+            choice = dispatcher.require(envelope)
+            if choice.why_not:
+                print(
+                    f"podium: pod {pod.uuid} runs with its {choice.via}: {'; '.join(choice.why_not)}", file=sys.stderr
+                )
+            worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())))
+            taken, fd = fd, -1
+            return _start(context, pod, taken, worker, choice.via, stdio, how)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+@contextmanager
+def _streams(how: RunOptions) -> Iterator[tuple[int, int, int] | None]:
+    """The caller's standard streams under numbers that a worker can inherit; None for a detached pod."""
+    if how.detach:
+        yield None
+        return
+    copies = tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1, 2))
+    try:
+        yield copies[0], copies[1], copies[2]
+    finally:
+        for fd in copies:
+            os.close(fd)
+
+
+def _start(
+    context: Context,
+    pod: PodRef,
+    fd: int,
+    worker: Worker,
+    via: str,
+    stdio: tuple[int, int, int] | None,
+    how: RunOptions,
+) -> RunResult:
+    """From prepared to run; from here on the worker is the pod's supervisor and holds its lock."""
+    try:
+        if how.uuid_file:
+            with open(how.uuid_file, "w", encoding="ascii") as f:
+                f.write(pod.uuid + "\n")
+        pod = lifecycle.move(context.data, pod, RUN)
+        trace("run:moved")
+        number = worker.begin(
+            "run", pod.path, lock=fd, stdio=list(stdio) if stdio else None, tty=how.tty, via=via, remove=how.remove
+        )
+    except BaseException:
+        worker.close()
+        raise
+    finally:
+        os.close(fd)
+    if how.detach:
+        try:
+            # It ends before it has started only when it fails on the way, which raises.
+            worker.result(number, "run", START_TIMEOUT, until="started")
+        finally:
+            worker.leave()
+        return RunResult(pod.uuid, None)
+    try:
+        with _signals_forwarded(worker), _terminal_kept(how):
+            code = int(worker.result(number, "run"))
+    finally:
+        worker.close()
+        if how.remove:
+            _collect(context, pod)
+    return RunResult(pod.uuid, code)
+
+
+def _collect(context: Context, pod: PodRef) -> None:
+    from podium.gc.collector import collect
+
+    report = collect(context.data, context.config, grace_period=0, expire_prepared=0, only=pod.uuid)
+    for failure in report.failed:
+        print(f"podium: pod {failure.uuid} could not be removed: {failure.message}", file=sys.stderr)
+
+
+@contextmanager
+def _signals_forwarded(worker: Worker) -> Iterator[None]:
+    def forward(number: int, frame: object) -> None:
+        if worker.pid:  # our child, not yet waited for: the number is still its own
+            os.kill(worker.pid, number)
+
+    before = {number: signal.signal(number, forward) for number in (*_FORWARDED, signal.SIGWINCH)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _terminal_kept(how: RunOptions) -> Iterator[None]:
+    """A supervisor that is killed can't give the terminal its settings back."""
+    if not how.tty:
+        yield
+        return
+    import termios
+
+    saved = termios.tcgetattr(0)
+    try:
+        yield
+    except PluginFailed:
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        raise
