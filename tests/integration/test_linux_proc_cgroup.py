@@ -1,0 +1,295 @@
+"""Real cgroups, held against their effects."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from podium.errors import WrongState
+from podium.linux import cgroup, hierarchies, procs
+from podium.linux.hierarchies import Hierarchies
+
+BUSYBOX = "/bin/busybox"
+PARENT = f"podium-test-{os.getpid()}"
+
+
+def _only_v2() -> Hierarchies:
+    host = hierarchies.current()
+    if host.v2 is None:
+        pytest.skip("no v2 hierarchy")
+    return Hierarchies(host.v2, host.v2_controllers, {})
+
+
+@pytest.fixture(params=["all", "v2"])
+def at(request: pytest.FixtureRequest) -> Hierarchies:
+    return hierarchies.current() if request.param == "all" else _only_v2()
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"{PARENT}/{abs(hash(request.node.name))}"
+    yield name
+    cgroup.kill(name)
+    cgroup.remove(name)
+
+
+def _run(path: str, action: Callable[[], object], at: Hierarchies | None = None) -> int:
+    """Fork a child into the cgroup that does `action`; its pid."""
+    pid = cgroup.fork(path, at)
+    if pid == 0:
+        code = 125
+        try:
+            cgroup.enter(path, at=at)
+            code = int(action() or 0)  # type: ignore[call-overload]
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _sleep() -> None:
+    os.execv(BUSYBOX, ["busybox", "sleep", "1000"])
+
+
+def _wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.001)
+
+
+def test_a_child_is_in_every_hierarchy(path: str, at: Hierarchies) -> None:
+    cgroup.create(path, at)
+    cgroup.create(path, at)
+
+    def look() -> bool:
+        mine = hierarchies.read("/proc/self/cgroup").splitlines()
+        paths = {line.split(":", 2)[1].removeprefix("name="): line.split(":", 2)[2] for line in mine}
+        names = [*at.v1, *([""] if at.v2 else [])]
+        return not all(
+            paths[next(key for key in paths if key == name or name in key.split(","))] == f"/{path}" for name in names
+        )
+
+    assert _wait(_run(path, look, at)) == 0
+
+
+def test_another_process_is_moved(path: str, at: Hierarchies) -> None:
+    cgroup.create(path, at)
+    pid = os.fork()
+    if pid == 0:
+        _sleep()
+    assert not cgroup.populated(path, at)
+    cgroup.enter(path, pid, at)
+    assert cgroup.populated(path, at)
+    assert cgroup.procs(path, at) == [pid]
+    assert path.split("/")[1] in cgroup.existing(PARENT, at)
+    assert cgroup.kill(path, signal.SIGTERM, at=at)
+    assert _wait(pid) == -signal.SIGTERM
+
+
+def test_a_forked_child_is_a_whole_python_process(path: str) -> None:
+    """It was made by clone3: threads, signals, forks and waits of its own work."""
+    cgroup.create(path)
+
+    def work() -> int:
+        import threading
+
+        done: list[int] = []
+        thread = threading.Thread(target=lambda: done.append(threading.get_ident()))
+        thread.start()
+        thread.join()
+        pid = os.fork()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 7 if done and _wait(pid) == -signal.SIGTERM else 1
+
+    assert _wait(_run(path, work)) == 7
+
+
+def test_fault_12_nested_groups_and_lingering_processes_are_killed_and_removed(path: str, at: Hierarchies) -> None:
+    cgroup.create(f"{path}/app", at)
+
+    def linger() -> None:
+        for number in range(3):
+            name = f"{path}/app/own{number}/deeper"
+            cgroup.create(name, at)
+            if os.fork() == 0:
+                os.setsid()
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                cgroup.enter(name, at=at)
+                while True:
+                    time.sleep(1)
+        _sleep()
+
+    pid = _run(f"{path}/app", linger, at)
+    _until(lambda: len(cgroup.procs(path, at)) == 4 and len(cgroup.procs(f"{path}/app/own2", at)) == 1)
+    with pytest.raises(OSError, match="busy"):
+        cgroup.remove(path, timeout=0.01, at=at)
+    assert cgroup.kill(path, at=at)
+    assert _wait(pid) == -signal.SIGKILL
+    assert not cgroup.populated(path, at)
+    cgroup.remove(path, at=at)
+    assert path.split("/")[1] not in cgroup.existing(PARENT, at)
+    cgroup.remove(path, at=at)
+    assert cgroup.kill(path, at=at)
+    cgroup.create(path, at)  # the name can be used again at once
+    cgroup.remove(path, at=at)
+
+
+def test_a_fork_bomb_is_killed_on_v1_alone(path: str) -> None:
+    host = hierarchies.current()
+    if "freezer" not in host.v1 or "pids" not in host.v1:
+        pytest.skip("no v1 hierarchies")
+    at = Hierarchies(None, frozenset(), host.v1)
+    cgroup.create(path, at)
+    cgroup.apply(path, cgroup.Limits(pids_max=20), at)
+
+    def bomb() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                time.sleep(0.001)
+
+    pid = _run(path, bomb, at)
+    _until(lambda: len(cgroup.procs(path, at)) > 10)
+    assert cgroup.kill(path, at=at)
+    assert _wait(pid) == -signal.SIGKILL
+    assert cgroup.procs(path, at) == []
+
+
+def test_nobody_kills_a_cgroup_from_inside(path: str) -> None:
+    cgroup.create(f"{path}/in")
+
+    def try_it() -> int:
+        try:
+            cgroup.kill(path)
+        except WrongState:
+            return 7
+        return 1
+
+    assert _wait(_run(f"{path}/in", try_it)) == 7
+
+
+def _need(limits: cgroup.Limits) -> None:
+    if lacking := cgroup.missing(limits):
+        pytest.skip(f"no controllers {lacking}")
+
+
+def test_too_much_memory_kills(path: str) -> None:
+    limits = cgroup.Limits(memory_max=64 << 20, memory_low=16 << 20)
+    _need(limits)
+    cgroup.create(f"{path}/app")
+    cgroup.apply(path, limits)
+    assert _wait(_run(f"{path}/app", lambda: len(bytearray(os.urandom(1)) * (24 << 20)) == 0)) == 0
+    assert not cgroup.oom_killed(path)
+    assert _wait(_run(f"{path}/app", lambda: len(bytearray(os.urandom(1)) * (128 << 20)) == 0)) == -signal.SIGKILL
+    assert cgroup.oom_killed(path)
+
+
+def test_a_memory_limit_can_be_raised(path: str) -> None:
+    _need(cgroup.Limits(memory_max=1))
+    cgroup.create(path)
+    cgroup.apply(path, cgroup.Limits(memory_max=64 << 20))
+    cgroup.apply(path, cgroup.Limits(memory_max=256 << 20))
+    assert _wait(_run(path, lambda: len(bytearray(os.urandom(1)) * (128 << 20)) == 0)) == 0
+
+
+def test_more_processes_are_refused(path: str) -> None:
+    _need(cgroup.Limits(pids_max=5))
+    cgroup.create(path)
+    cgroup.apply(path, cgroup.Limits(pids_max=5))
+
+    def fork_many() -> int:
+        for number in range(20):
+            try:
+                if os.fork() == 0:
+                    _sleep()
+            except BlockingIOError:
+                return number
+        return 100
+
+    pid = _run(path, fork_many)
+    assert _wait(pid) == 4
+
+
+def test_cpu_is_throttled(path: str) -> None:
+    limits = cgroup.Limits(cpu_millis=100, cpu_shares=512)
+    _need(limits)
+    cgroup.create(path)
+    cgroup.apply(path, limits)
+
+    def burn() -> None:
+        start = time.process_time()
+        while time.process_time() - start < 0.05:
+            pass
+
+    assert _wait(_run(path, burn)) == 0
+    folder = hierarchies.current().folder("cpu", path)
+    assert hierarchies.counters(f"{folder}/cpu.stat")["nr_throttled"] > 0
+    used = cgroup.usage(path)
+    assert used.cpu_seconds is not None and used.cpu_seconds >= 0.05
+
+
+def test_frozen_processes_stand_still(path: str, at: Hierarchies) -> None:
+    cgroup.create(path, at)
+    read_end, write_end = os.pipe()
+
+    def count() -> None:
+        while True:
+            os.write(write_end, b"x")
+
+    pid = _run(path, count, at)
+    os.close(write_end)
+    assert os.read(read_end, 1) == b"x"
+    cgroup.freeze(path, at)
+    if "freezer" in at.v1:
+        _until(lambda: hierarchies.read(f"{at.v1['freezer']}/{path}/freezer.state") == "FROZEN\n")
+    else:
+        _until(lambda: hierarchies.counters(f"{at.v2}/{path}/cgroup.events")["frozen"] == 1)
+    os.set_blocking(read_end, False)
+    with pytest.raises(BlockingIOError):
+        while True:  # what was written before it stopped
+            os.read(read_end, 65536)
+    cgroup.thaw(path, at)
+    os.set_blocking(read_end, True)
+    assert os.read(read_end, 1) == b"x"
+    assert cgroup.kill(path, at=at)
+    assert _wait(pid) == -signal.SIGKILL
+    os.close(read_end)
+
+
+def test_a_killed_pid_reused_by_another_is_never_signalled(path: str) -> None:
+    """What is not in the cgroup any more is left alone, even if its pid was read from there."""
+    cgroup.create(path)
+    pid = _run(path, _sleep)
+    process = procs.identify(pid)
+    assert process is not None
+    cgroup.create(f"{PARENT}/other")
+    cgroup.enter(f"{PARENT}/other", pid)
+    try:
+        cgroup._signal_all(path, signal.SIGKILL, hierarchies.current())
+        assert procs.alive(process)
+    finally:
+        cgroup.kill(f"{PARENT}/other")
+        _wait(pid)
+        cgroup.remove(f"{PARENT}/other")
+
+
+def test_the_module_does_not_load_what_is_slow() -> None:
+    code = "import sys, podium.linux.cgroup; print([m for m in ('re', 'subprocess', 'psutil') if m in sys.modules])"
+    read_end, write_end = os.pipe()
+    pid = os.posix_spawn(
+        sys.executable, [sys.executable, "-c", code], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write_end, 1)]
+    )
+    os.close(write_end)
+    with open(read_end) as f:
+        assert f.read() == "[]\n"
+    assert _wait(pid) == 0
