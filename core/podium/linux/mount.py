@@ -148,7 +148,7 @@ def _remount_read_only(tree: int, recursive: bool) -> None:
 
 
 def set_propagation(target: str, flags: int) -> None:
-    """Sets how mounts propagate: MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, with MS_REC for all below as well."""
+    """Sets how mounts propagate: MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, with MS_REC for all below too."""
     mount("none", target, None, flags)
 
 
@@ -185,20 +185,21 @@ def read_mountinfo(pid: int | str = "self") -> list[MountEntry]:
 
 
 def _entry(line: str) -> MountEntry:
-    left, _, right = line.partition(" - ")
-    number, parent, device, root, target, options, *propagation = left.split(" ")
-    fstype, source, super_options = right.split(" ", 2)
+    fields = line.split(" ")
+    # Any number of propagation fields, then a lone dash, then three fields of which the last may hold anything.
+    dash = fields.index("-", 6)
+    root, target, source, super_options = fields[3], fields[4], fields[dash + 2], " ".join(fields[dash + 3 :])
     if "\\" in line:
         root, target, source, super_options = map(_unescape, (root, target, source, super_options))
     return MountEntry(
-        int(number),
-        int(parent),
-        device,
+        int(fields[0]),
+        int(fields[1]),
+        fields[2],
         root,
         target,
-        options,
-        " ".join(propagation),
-        fstype,
+        fields[5],
+        " ".join(fields[6:dash]),
+        fields[dash + 1],
         source,
         super_options,
     )
