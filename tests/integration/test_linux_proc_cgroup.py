@@ -18,6 +18,12 @@ BUSYBOX = "/bin/busybox"
 PARENT = f"podium-test-{os.getpid()}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def parent() -> Iterator[None]:
+    yield
+    cgroup.remove(PARENT)
+
+
 def _only_v2() -> Hierarchies:
     host = hierarchies.current()
     if host.v2 is None:

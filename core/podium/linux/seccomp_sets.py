@@ -1,8 +1,8 @@
 """The predefined sets of system calls that appc's seccomp isolators name, as rkt had them.
 
 Docker's are those of its default profile, systemd's those of systemd-analyze(1) syscall-filter, version 252; rkt's own
-were Docker's. Kept current: what newer kernels and C libraries need is in the whitelist, what does the same as a call in
-the blacklist is there too, and no call is in both.
+were Docker's. Kept current: what newer kernels and C libraries need is in the whitelist, what does the same as a call
+in the blacklist is there too, and no call is in both.
 """
 
 from __future__ import annotations

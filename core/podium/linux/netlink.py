@@ -1,0 +1,136 @@
+"""Network links and addresses: the only module that imports pyroute2, and only inside its functions (it takes 100 ms).
+
+All is about the network namespace that the caller is in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Link(NamedTuple):
+    """A network interface.
+
+    Attributes:
+        index: its number in its network namespace.
+        name: its name.
+        kind: `veth`, `bridge`, …; empty for a device that is none of the virtual kinds.
+        alias: its alias (podium puts the pod's uuid there); empty: none.
+        master: index of the bridge that it is a port of, or None.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index()
+    name: str
+    kind: str
+    alias: str
+    master: int | None
+
+
+class Address(NamedTuple):
+    """An address of a link: `address` without, `prefix` the length of its network's prefix."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index()
+    address: str
+    prefix: int
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    return Link(
+        message["index"],
+        message.get_attr("IFLA_IFNAME"),
+        kind or "",
+        message.get_attr("IFLA_IFALIAS") or "",
+        message.get_attr("IFLA_MASTER"),
+    )
+
+
+def links() -> list[Link]:
+    """All links."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        return [_link(message) for message in route.get_links()]
+
+
+def find_links_by_alias(prefix: str) -> list[Link]:
+    """The links whose alias starts with `prefix`, which must not be empty."""
+    if not prefix:
+        raise ValueError("an empty alias is every link's")
+    return [link for link in links() if link.alias.startswith(prefix)]
+
+
+def set_alias(index: int, alias: str) -> None:
+    """Give a link its alias."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        route.link("set", index=index, ifalias=alias)
+
+
+def delete_link(index: int, alias: str) -> bool:
+    """Delete a link, if it carries exactly this alias (an index is reused).
+
+    Returns:
+        Whether it was there.
+
+    Raises:
+        InUse: the link of that index carries another alias; it was left alone.
+    """
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    if not alias:
+        raise ValueError("a link without an alias is not podium's")
+    try:
+        with IPRoute() as route:
+            found = _link(route.get_links(index)[0])
+            if found.alias != alias:
+                from podium.errors import InUse
+
+                raise InUse(
+                    f"link {found.name} carries the alias {found.alias!r}, not {alias!r}",
+                    hint="it was left alone",
+                    subject=found.name,
+                )
+            route.link("del", index=index)
+    except NetlinkError as e:
+        if e.code == 19:  # ENODEV
+            return False
+        raise OSError(e.code, f"{e} (deleting a link)", f"link {index}") from None
+    return True
+
+
+def set_up(name: str) -> None:
+    """Bring a link up.
+
+    Raises:
+        OSError: ENODEV: there is none of that name.
+    """
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with IPRoute() as route:
+        found = route.link_lookup(ifname=name)
+        if not found:
+            raise OSError(19, "No such device (bringing up a link)", name)
+        try:
+            route.link("set", index=found[0], state="up")
+        except NetlinkError as e:
+            raise OSError(e.code, f"{e} (bringing up a link)", name) from None
+
+
+def addresses() -> list[Address]:
+    """All addresses of all links."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        return [
+            Address(
+                message["index"],
+                message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"),
+                message["prefixlen"],
+            )
+            for message in route.get_addr()
+        ]
