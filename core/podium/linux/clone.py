@@ -8,9 +8,9 @@ matters to raise(3) alone (os.kill works), and its locks are as they are, which 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
-import threading
 
 from podium.linux.syscalls import number
 
@@ -37,8 +37,8 @@ def fork_into(cgroup_fd: int) -> int:
         OSError: ENOSYS, E2BIG or EINVAL: the kernel is older than 5.7; EPERM: a filter forbids it; EBUSY: the cgroup
             has controllers for children of its own.
     """
-    if threading.active_count() > 1:
-        raise OSError(22, "this process has several threads (clone3)")
+    if os.stat("/proc/self/task").st_nlink > 3:  # ".", ".." and one thread
+        raise OSError(errno.EINVAL, "this process has several threads (clone3)")
     syscall = ctypes.PyDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long
     args = _CloneArgs(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=cgroup_fd)
