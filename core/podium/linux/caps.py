@@ -2,7 +2,8 @@
 
 What an app is left with, as in OCI runtimes: the bounding set is what is retained. An app of user 0 has all of it,
 permitted and effective; an app of another user has none effective, and gets no more than the bounding set by executing
-a file with capabilities. The inheritable and ambient sets are empty (CVE-2022-24769), as they are in rkt and runc now.
+a file with capabilities. The inheritable and ambient sets are empty: with inheritable ones an app of another user could
+gain capabilities by executing files that have these inheritable too (CVE-2022-24769).
 """
 
 from __future__ import annotations

@@ -54,6 +54,9 @@ def build_filter(mode: str, names: Iterable[str], errno: str = "EPERM") -> bytes
         if not isinstance(code, int):
             raise BadInput(f"{errno!r} is no error code", hint="errno(3) lists them; for example EPERM", subject=errno)
         block = _ERRNO | code
+    names = tuple(names)
+    if mode == "remove" and "@appc.io/empty" in names:  # masks all others
+        return b""
     calls, conditional, everything = _expand(names)
     if everything and mode == "retain":
         return b""
