@@ -1,0 +1,231 @@
+"""From the words of a command line to `Args`.
+
+argparse reads the options. Operands are sorted out here, so that options may stand between and after them, and so that
+a mistake is told with what was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from podium.cli.command import GLOBALS, Args, Command, Option
+from podium.errors import BadInput, BadUsage, PodiumError
+
+
+def arguments(command: Command, words: list[str]) -> Args:
+    """Parse what follows a verb.
+
+    Raises:
+        BadUsage: the words don't fit the command.
+        BadInput: a value is not what it has to be.
+    """
+    if command.parse is not None:
+        return command.parse(command, words)
+    known = (*command.options, *GLOBALS)
+    if not words:  # costs no parser
+        values: dict[str, Any] = defaults(known)
+        operands: list[str] = []
+    elif command.passthrough:
+        end = leading(words, known, command.name)
+        values, operands = options(words[:end], known, command.name), words[end:]
+        _check_passed(command, operands, bool(values.get("uuid_file")))
+    else:
+        before, dashes, after = split(words, "--", known)
+        values, extra = _argparse(before, known)
+        for word in extra:
+            if word.startswith("-") and word != "-":
+                raise unknown(word, known, command.name)
+        operands = extra + after
+        if dashes and not command.operands:
+            raise BadUsage(f"'podium {command.name}' takes no operands", subject="--")
+    operands[:0] = [_uuid_in(path) for path in values.get("uuid_file", ())]
+    if command.passthrough and len(operands) > 1 and operands[1] == "--":
+        del operands[1]
+    return Args(values | _operands(command, operands))
+
+
+def options(words: list[str], known: Sequence[Option], place: str) -> dict[str, Any]:
+    """The values of words that are options only.
+
+    Raises:
+        BadUsage: something is no option, or lacks its value.
+    """
+    values, extra = _argparse(words, known)
+    if extra:
+        raise unknown(extra[0], known, place)
+    return values
+
+
+def defaults(known: Sequence[Option]) -> dict[str, Any]:
+    """The values when nothing is given."""
+    return {o.dest: list(o.default) if o.many else _default(o) for o in known}
+
+
+def _default(option: Option) -> Any:
+    return False if not option.value and option.default is None else option.default
+
+
+def asks_help(command: Command, words: list[str]) -> bool:
+    """Whether --help is among the words, as podium's own option."""
+    known = (*command.options, *GLOBALS, *(o for _, options in command.sections for o in options))
+    value_next = False
+    for word in words:
+        if value_next:
+            value_next = False
+        elif word in ("-h", "--help"):
+            return True
+        elif word == "--" or (command.passthrough and not word.startswith("-")):
+            return False
+        else:
+            value_next = word.startswith("-") and bool(takes_value(word, known))
+    return False
+
+
+def takes_value(word: str, known: Sequence[Option]) -> bool | None:
+    """Whether the next word is this option's value; None: it is no option that is known."""
+    if word.startswith("--"):
+        name, has_value, _ = word.partition("=")
+        for option in known:
+            if option.flag == name:
+                return bool(option.value) and not has_value and not option.optional
+        return None
+    shorts = {o.short[1]: o for o in known if o.short}
+    for position, letter in enumerate(word[1:], 2):
+        found = shorts.get(letter)
+        if found is None:
+            return None
+        if found.value:
+            return position == len(word)
+    return False
+
+
+def leading(words: list[str], known: Sequence[Option], place: str) -> int:
+    """The number of words at the beginning that are options and their values.
+
+    Raises:
+        BadUsage: one of them is no option, or lacks its value.
+    """
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] not in ("-", "--", "---"):
+        at = after(words, at, known, place)
+    return at
+
+
+def after(words: list[str], at: int, known: Sequence[Option], place: str) -> int:
+    """Where the option at `at` and its value end.
+
+    Raises:
+        BadUsage: it is no option, or lacks its value.
+    """
+    word = words[at]
+    takes = takes_value(word, known)
+    if takes is None:
+        raise unknown(word, known, place)
+    if takes and at + 1 == len(words):
+        raise BadUsage(f"{word} needs a value", subject=word)
+    return at + (2 if takes else 1)
+
+
+def split(words: list[str], at: str, known: Sequence[Option]) -> tuple[list[str], bool, list[str]]:
+    """The words before and after the first `at` that is not an option's value, and whether it was there."""
+    value_next = False
+    for position, word in enumerate(words):
+        if word == at and not value_next:
+            return words[:position], True, words[position + 1 :]
+        value_next = not value_next and word.startswith("-") and bool(takes_value(word, known))
+    return words, False, []
+
+
+def unknown(word: str, known: Sequence[Option], place: str) -> BadUsage:
+    """The error for a word that is no option."""
+    import difflib
+
+    name = word.partition("=")[0]
+    if not word.startswith("-"):
+        return BadUsage(f"'podium {place}': unexpected {word!r}", hint=f"see 'podium {place} --help'", subject=word)
+    near = difflib.get_close_matches(name, [o.flag for o in known], 1)
+    hint = f"did you mean {near[0]}?" if near else f"see 'podium {place} --help'"
+    return BadUsage(f"'podium {place}' has no option {name}", hint=hint, subject=name)
+
+
+def _argparse(words: list[str], known: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            raise BadUsage(message.removeprefix("argument "))
+
+    parser = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    by_flag = {}
+    for option in known:
+        flags = [option.flag, *([option.short] if option.short else [])]
+        by_flag[option.flag] = option
+        if not option.value:
+            parser.add_argument(*flags, action="store_true", dest=option.dest)
+        else:
+            parser.add_argument(*flags, action="append" if option.many else "store", dest=option.dest)
+    # A value that may be left out is never the next word.
+    given = [f"{w}=" if (o := by_flag.get(w)) and o.optional else w for w in words]
+    found, extra = parser.parse_known_args(given)
+    values = defaults(known)
+    for option in known:
+        if hasattr(found, option.dest):
+            value = getattr(found, option.dest)
+            values[option.dest] = value if not option.value else _convert(option, value)
+    return values, extra
+
+
+def _convert(option: Option, value: Any) -> Any:
+    if option.many:
+        return [_convert(option._replace(many=False), item) for item in value]
+    if option.choices and value not in option.choices:
+        raise BadUsage(f"{option.flag}: {value!r} is not one of {', '.join(option.choices)}", subject=option.flag)
+    if option.convert is None:
+        return value
+    try:
+        return option.convert(value)
+    except ValueError as e:
+        raise BadUsage(f"{option.flag}: {e}", subject=option.flag) from None
+    except PodiumError as e:
+        raise type(e)(f"{option.flag}: {e.message}", hint=e.hint, subject=option.flag) from None
+
+
+def _check_passed(command: Command, words: list[str], named: bool) -> None:
+    first = 0 if named else 1
+    if len(words) > first and words[first].startswith("-") and words[first] != "--":
+        raise BadUsage(
+            f"'podium {command.name}': {words[first]} is in the wrong place",
+            hint=f"options go before {command.operands[0].name}; the command follows '--'",
+            subject=words[first],
+        )
+
+
+def _operands(command: Command, words: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    rest = list(words)
+    for operand in command.operands:
+        if operand.number in "1+" and not rest:
+            raise BadUsage(f"'podium {command.name}' needs {operand.name}", hint=f"see 'podium {command.name} --help'")
+        if operand.number in "1?":
+            values[operand.dest] = rest.pop(0) if rest else ""
+        else:
+            values[operand.dest], rest = rest, []
+    if rest:
+        raise BadUsage(
+            f"'podium {command.name}': unexpected {rest[0]!r}",
+            hint=f"see 'podium {command.name} --help'",
+            subject=rest[0],
+        )
+    return values
+
+
+def _uuid_in(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            text = f.read(256).strip()
+    except OSError as e:
+        raise BadInput(f"--uuid-file: {path} can't be read: {e.strerror}", subject=path) from None
+    if not text:
+        raise BadInput(f"--uuid-file: {path} is empty", subject=path)
+    return text

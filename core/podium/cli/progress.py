@@ -1,0 +1,49 @@
+"""Progress of long work, on standard error when that is a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from podium.cli.output import clean
+from podium.units import human_size
+
+Progress = Callable[[int, int | None, int], None]
+_INTERVAL = 0.1  # seconds between two looks
+_WIDTH = 24
+
+
+@contextlib.contextmanager
+def shown(what: str) -> Iterator[Progress | None]:
+    """A function to be called with (bytes done, bytes in all or None, files done); None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    last = 0.0
+
+    def progress(done: int, total: int | None, files: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _INTERVAL:
+            last = now
+            sys.stderr.write(f"\r{line(what, done, total, files)}\x1b[K")
+            sys.stderr.flush()
+
+    try:
+        yield progress
+    finally:
+        if last:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def line(what: str, done: int, total: int | None, files: int) -> str:
+    """What is shown, on one line."""
+    text = clean(what)
+    if total:
+        full = min(_WIDTH, _WIDTH * done // total)
+        text += f" [{'#' * full}{'.' * (_WIDTH - full)}] {min(100, 100 * done // total)}%"
+    text += f" {human_size(done)}"
+    return f"{text}, {files} files" if files else text

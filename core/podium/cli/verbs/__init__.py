@@ -1,0 +1,1 @@
+"""One file a verb, named for it; each has a COMMAND."""

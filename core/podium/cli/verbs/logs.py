@@ -1,0 +1,50 @@
+"""`podium logs`."""
+
+from __future__ import annotations
+
+import sys
+
+from podium.cli.command import POD, UUID_FILE, Args, Command, Context, Option
+from podium.cli.values import moment, whole
+
+
+def run(context: Context, args: Args) -> int:
+    """Print what apps have printed, byte for byte."""
+    named = args.app is None and len(context.runtime.status(args.pod).apps) > 1
+    out = sys.stdout.buffer
+    partial: set[tuple[str, str]] = set()  # streams in the middle of a line
+    for line in context.runtime.logs(args.pod, args.app, args.follow, args.since, args.tail):
+        stream = (line.app, line.stream)
+        if stream not in partial:
+            if args.timestamps:
+                out.write(f"{line.time} ".encode())
+            if named:
+                out.write(f"{line.app}: ".encode())
+        out.write(line.text)
+        if line.partial:
+            partial.add(stream)
+        else:
+            partial.discard(stream)
+            out.write(b"\n")
+        if args.follow:
+            out.flush()
+    out.flush()
+    return 0
+
+
+COMMAND = Command(
+    "logs",
+    "show what apps have printed",
+    run,
+    options=(
+        Option("--app", "of this app only", "NAME"),
+        Option("--follow", "go on until the pod has ended", short="-f"),
+        Option("--since", "from this time on: RFC 3339, or how long ago (10m)", "TIME", convert=moment),
+        Option("--tail", "the last N lines only", "N", convert=whole(0)),
+        Option("--timestamps", "begin each line with its time"),
+        UUID_FILE,
+    ),
+    operands=(POD,),
+    about="Of several apps, each line begins with the app's name.",
+    examples=("podium logs --follow --tail 20 web",),
+)

@@ -1,0 +1,31 @@
+"""`podium run-prepared`."""
+
+from __future__ import annotations
+
+from podium.cli.command import POD, UUID_FILE, Args, Command, Context
+from podium.cli.podoptions import RUN_OPTIONS
+
+
+def run(context: Context, args: Args) -> int:
+    """Run a prepared pod; the exit code is the app's."""
+    from podium.runtime import RunOptions
+
+    how = RunOptions(args.detach, args.interactive, args.tty, args.rm)
+    result = context.runtime.run_prepared(args.pod, how)
+    if result.exit_code is None:
+        print(result.uuid)
+        return 0
+    return result.exit_code
+
+
+COMMAND = Command(
+    "run-prepared",
+    "run a pod that was prepared",
+    run,
+    options=(*RUN_OPTIONS, UUID_FILE),
+    operands=(POD,),
+    about="The pod runs under the very stage1 plugin that it was prepared with. Exit codes are those of 'podium run'.",
+    examples=("podium run-prepared --detach web",),
+    root=True,
+    own_failure=125,
+)

@@ -1,0 +1,41 @@
+"""`podium stage1 pins`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podium.cli import output
+from podium.cli.command import FORMAT, Args, Command, Context, Option
+from podium.errors import PartlyFailed
+
+
+def run(context: Context, args: Args) -> int:
+    """Print the stored pins, verified if that is asked."""
+    pins = context.runtime.pins(args.verify)
+    damaged = [pin for pin in pins if pin.get("problem")]
+    if args.format:
+        output.print_json({"schema": "podium.stage1-pins/1", "pins": pins})
+    else:
+        header = ("PIN", "PLUGIN", "VERSION", "PODS", *(("STATE",) if args.verify else ()))
+        output.table(header, [_row(pin, args.verify) for pin in pins], legend=not args.no_legend)
+    for pin in damaged:
+        output.tell(f"pin {pin['pin']}: {pin['problem']}")
+    return PartlyFailed.exit_code if damaged else 0
+
+
+def _row(pin: dict[str, Any], verify: bool) -> tuple[str, ...]:
+    cells = [pin["pin"], pin.get("plugin") or "", pin.get("version") or "", str(len(pin.get("pods") or []))]
+    if verify:
+        cells.append("damaged" if pin.get("problem") else "ok")
+    return tuple(cells)
+
+
+COMMAND = Command(
+    "stage1 pins",
+    "list the pinned plugin code",
+    run,
+    options=(Option("--verify", "check every file"), FORMAT, Option("--no-legend", "no heading")),
+    about="A pin is the exact code that answers for the pods that were prepared with it. Exits with 6 if one is "
+    "damaged.",
+    examples=("podium stage1 pins --verify",),
+)
