@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,8 +85,15 @@ def encode(path: str | bytes) -> bytes:
 
 def raw(name: str, *argtypes: Any) -> Callable[..., int]:
     """System call `name` by its number, with the types of its arguments; give its result to `check`."""
-    prototype = ctypes.CFUNCTYPE(c_long, c_long, *argtypes, use_errno=True)(("syscall", LIBC))
-    return lambda *arguments: int(prototype(number(name), *arguments))
+    function = ctypes.CFUNCTYPE(c_long, c_long, *argtypes, use_errno=True)(("syscall", LIBC))
+    known: list[int] = []
+
+    def call(*arguments: Any) -> int:
+        if not known:
+            known.append(number(name))
+        return function(known[0], *arguments)  # type: ignore[no-any-return]
+
+    return call
 
 
 LIBC.mount.argtypes = (c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
@@ -195,6 +203,16 @@ def statx(dir_fd: int, path: str, flags: int, mask: int) -> Statx:
     (attributes_mask,) = unpack_from("=Q", buffer, 56)
     major, minor, mount_id = unpack_from("=IIQ", buffer, 136)
     return Statx(got, mode, inode, attributes, attributes_mask, (major, minor), mount_id)
+
+
+def mount_id(dir_fd: int, path: str, flags: int) -> int:
+    """The id of the mount that `path` is on (statx(2)), or 0 before Linux 5.8; a mount point is on what covers it."""
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    check(_statx(dir_fd, encode(path), flags, STATX_MNT_ID, buffer), "statx", path)
+    fields = buffer.raw
+    if not int.from_bytes(fields[0:4], sys.byteorder) & STATX_MNT_ID:
+        return 0
+    return int.from_bytes(fields[144:152], sys.byteorder)
 
 
 def open_tree(dir_fd: int, path: str, flags: int) -> int:
