@@ -50,7 +50,7 @@ def start(
         parent = os.getpid()
         pid = cgroup.fork(launch.cgroup)
         if pid == 0:
-            _become(launch, namespace_fds, stdio, terminal, write_end, parent)
+            _become(launch, namespace_fds, stdio, terminal, write_end, parent)  # never returns
     finally:
         os.close(write_end)
         if own_pid_ns is not None:
@@ -92,6 +92,8 @@ def _become(
     """The child's side of the fork. Everything that needs the host's view comes before the namespaces and the root."""
     step = "fork"
     try:
+        step = "cgroup"
+        cgroup.enter(launch.cgroup)  # the v1 hierarchies; the v2 one has had it since its birth
         if launch.oom_score_adj is not None:
             step = "oom_score_adj"
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
@@ -112,35 +114,45 @@ def _become(
         step = "root"
         os.chroot(launch.root)
         os.chdir("/")
-        step = "restrictions"
-        _restrict(launch)
+        step = "user and capabilities"
+        os.setgroups(launch.groups)
+        caps.become(launch.uid, launch.gid, None if launch.capabilities is None else frozenset(launch.capabilities))
         step = "working directory"
         os.chdir(launch.cwd)
-        procs.die_with_parent(signal.SIGKILL, parent if "pid" not in namespace_fds else 0)
         step = "signals"
+        procs.die_with_parent(signal.SIGKILL, parent if "pid" not in namespace_fds else 0)
         os.umask(0o022)
-        for number in range(1, signal.NSIG):
-            if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) not in (
-                signal.SIG_DFL,
-                None,
-            ):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _default_signals()
         step = "descriptors"
-        syscalls.close_range(
-            3, syscalls.CLOSE_RANGE_CLOEXEC
-        )  # whatever podium's own caller left open must not reach the app
+        syscalls.close_range(3, syscalls.CLOSE_RANGE_CLOEXEC)  # what podium's own caller left open is not the app's
         step = "execute"
-        _execute(launch)
+        path = _locate(launch)
+        if launch.no_new_privileges or launch.seccomp:
+            # With a filter too: without the privilege to install one, that is the kernel's condition (seccomp(2)).
+            caps.set_no_new_privileges()
+        if launch.seccomp:
+            seccomp.install(launch.seccomp)  # last: from here on only what the app may call is sure to work
+        os.execve(path, launch.argv, launch.environment)
     except BaseException as e:
-        text = (e.strerror or str(e)) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
-        if isinstance(e, PodiumError):
-            text = e.message
-        number = e.errno if isinstance(e, OSError) else None
-        message = {"step": step, "errno": number, "text": text, "command": launch.argv[0]}
-        os.write(report, json.dumps(message).encode())
+        _report(report, step, launch.argv[0], e)
     finally:
         os._exit(125)
+
+
+def _report(fd: int, step: str, command: str, error: BaseException) -> None:
+    number, text = None, f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        number, text = error.errno, error.strerror or str(error)
+    elif isinstance(error, PodiumError):
+        text = error.message
+    os.write(fd, json.dumps({"step": step, "errno": number, "text": text, "command": command}).encode())
+
+
+def _default_signals() -> None:
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _place(stdio: tuple[int, int, int]) -> None:
@@ -150,28 +162,23 @@ def _place(stdio: tuple[int, int, int]) -> None:
         os.dup2(copy, target)
 
 
-def _restrict(launch: Launch) -> None:
-    """Ids, capabilities and filters, in the one order in which each may still be set."""
-    if launch.seccomp is not None and not launch.no_new_privileges:
-        seccomp.install(launch.seccomp)  # needs CAP_SYS_ADMIN, which is about to go
-    os.setgroups(launch.groups)
-    caps.become(launch.uid, launch.gid, None if launch.capabilities is None else frozenset(launch.capabilities))
-    if launch.no_new_privileges:
-        caps.set_no_new_privileges()
-        if launch.seccomp is not None:
-            seccomp.install(launch.seccomp)
+def _locate(launch: Launch) -> str:
+    """The file to execute: execvp(3)'s search in the app's own PATH.
 
-
-def _execute(launch: Launch) -> NoReturn:
-    """execve(2), with execvp(3)'s search in the app's own PATH."""
+    Raises:
+        FileNotFoundError, PermissionError: there is none, or none that can be executed.
+    """
     command = launch.argv[0]
     if "/" in command:
-        os.execve(command, launch.argv, launch.environment)
-    denied: OSError | None = None
+        os.stat(command)
+        return command
+    found = None
     for folder in launch.environment.get("PATH", DEFAULT_PATH).split(":"):
-        try:
-            os.execve(os.path.join(folder or ".", command), launch.argv, launch.environment)
-        except OSError as e:
-            if e.errno not in (errno.ENOENT, errno.ENOTDIR):
-                denied = e
-    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command)
+        path = os.path.join(folder or ".", command)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            found = path
+    if found is not None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), found)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command)

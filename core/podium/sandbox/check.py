@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from podium.errors import HostLacks
 from podium.linux import hierarchies
+from podium.linux.seccomp import build_filter
 from podium.types import Finding
 
 
@@ -52,13 +54,13 @@ def _overlay() -> Finding:
 
 def _seccomp() -> Finding:
     try:
-        import pyseccomp  # noqa: F401
-    except (ImportError, RuntimeError, OSError) as e:
+        build_filter("remove", ("reboot",))
+    except HostLacks as e:
         return Finding(
             name="libseccomp",
             ok=False,
             required=False,
-            message=str(e),
+            message=e.message,
             hint="apt-get install libseccomp2",
             capabilities=("isolator:seccomp",),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from podium.errors import HostLacks
 from podium.linux import caps, cgroup, seccomp
@@ -83,9 +84,9 @@ def _make_working_dir(root: int, path: str) -> None:
             return  # a read-only rootfs: the app's start names the folder
 
 
-def _capabilities(iso: Isolators, default: object) -> tuple[int, ...] | None:
-    everything = caps.all_known()
-    kept = everything if default is None else caps.parse(default)  # type: ignore[arg-type]
+def _capabilities(iso: Isolators, default: Sequence[str] | None) -> tuple[int, ...] | None:
+    everything = frozenset(range(caps.last() + 1))
+    kept = everything if default is None else caps.parse(default)
     if iso.caps_retain is not None:
         kept = caps.parse(iso.caps_retain)
     elif iso.caps_remove is not None:

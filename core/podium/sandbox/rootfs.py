@@ -30,7 +30,7 @@ def prepare(pod: Pod, app: App) -> bool:
         os.chown(os.path.join(base, "upper"), origin.st_uid, origin.st_gid)
         os.chmod(os.path.join(base, "upper"), origin.st_mode & 0o7777)
         return True
-    from podium.linux.tree import copy_tree
+    from podium.linux.copying import copy_tree
 
     copy_tree(app.rootfs, os.path.join(base, "rootfs"))
     return False

@@ -9,7 +9,7 @@ from podium.errors import PluginRefused
 from podium.stage1.registry import Plugin, locate
 
 # What podium itself imports. Pure Python is copied; what has compiled parts is only named, with its version.
-_LIBRARIES = {"pluggy": "pluggy", "toml": "toml", "pyroute2": "pyroute2", "pyseccomp": "pyseccomp"}
+_LIBRARIES = {"pluggy": "pluggy", "toml": "toml", "pyroute2": "pyroute2"}
 _NATIVE = {"psutil": "psutil", "prctl": "python-prctl", "_prctl": "python-prctl", "zstandard": "zstandard"}
 _SKIP_DIRS = frozenset({"__pycache__"})
 
