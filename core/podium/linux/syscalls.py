@@ -259,7 +259,7 @@ def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None
     """fsconfig(2), Linux 5.2: one parameter, or the command to create."""
     raw_key = None if key is None else encode(key)
     raw_value = None if value is None else encode(value)
-    check(_fsconfig(fs_fd, command, raw_key, raw_value, aux), f"fsconfig {key or command}", value)
+    check(_fsconfig(fs_fd, command, raw_key, raw_value, aux), f"fsconfig {key}" if key else "fsconfig", value)
 
 
 def fsmount(fs_fd: int, flags: int, attr_flags: int) -> int:
