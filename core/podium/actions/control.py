@@ -1,0 +1,157 @@
+"""stop, kill, enter, rm: what is done to a pod through the exact code that prepared it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Sequence
+
+from podium.actions import observe
+from podium.actions.context import Context
+from podium.actions.observe import PodInfo
+from podium.errors import BadUsage, Corrupt, Failed, NotFound, PluginRefused, PodiumError, WrongState
+from podium.pods import envelope as envelopes
+from podium.pods import lifecycle, status
+from podium.stage1.dispatch import Dispatcher
+
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def _running(context: Context, ref: str) -> PodInfo:
+    info = observe.look(context.data, ref)
+    if info.state != "running":
+        raise WrongState(f"pod {info.uuid} does not run: it is {info.state}", subject=info.uuid)
+    return info
+
+
+def stop(context: Context, ref: str, timeout: float, force: bool) -> None:
+    """End a pod. One that has ended is no error; one that was never run is.
+
+    Raises:
+        WrongState: it is not running, nor has it ended.
+        PodiumError: of the plugin.
+    """
+    info = observe.look(context.data, ref)
+    if info.state in ("exited", "exited-garbage", "garbage", "deleting", "gc-failed"):
+        return
+    if info.state != "running":
+        raise WrongState(
+            f"pod {info.uuid} does not run: it is {info.state}", hint="'podium rm' removes it", subject=info.uuid
+        )
+    _stop_hook(context, info, timeout=timeout, force=force)
+    observe.wait(context, info.uuid, max(timeout, 5.0))
+
+
+def kill(context: Context, ref: str, number: int) -> None:
+    """Send a signal to the first process of every app.
+
+    Raises:
+        WrongState: the pod does not run.
+    """
+    _stop_hook(context, _running(context, ref), signal=number)
+
+
+def _stop_hook(context: Context, info: PodInfo, **request: object) -> None:
+    """Call the pod's own plugin; where it can't be had, end the pod by what every podium knows of it."""
+    try:
+        envelope = envelopes.read(info.path)
+        envelope.features.require(f"pod {info.uuid}", envelope.prepared_by, full=False)
+        with Dispatcher(context.data, context.config) as dispatcher:
+            worker = dispatcher.worker(dispatcher.require(envelope))
+            timeout = context.config.get("stage1", "stop-timeout")
+            worker.call("stop", info.path, timeout + float(str(request.get("timeout", 0))), **request)
+    except (PluginRefused, Corrupt):
+        if request.get("signal") is not None:
+            raise
+        _stop_without_plugin(info)
+
+
+def _stop_without_plugin(info: PodInfo) -> None:
+    from podium.linux import cgroup, procs
+
+    try:
+        runtime = status.read_runtime(info.path)
+    except Corrupt:
+        runtime = None
+    if runtime is not None and runtime.supervisor is not None:
+        procs.signal_process(runtime.supervisor, signal.SIGTERM)
+        procs.wait_end(runtime.supervisor, 10.0)
+    path = (runtime and runtime.cgroup) or f"podium/{info.uuid}"
+    if not cgroup.kill(path):
+        raise Failed(f"processes of pod {info.uuid} survive SIGKILL", subject=info.uuid)
+
+
+def enter(context: Context, ref: str, app: str | None, command: Sequence[str], tty: bool) -> int:
+    """Run a command in a running pod, beside an app and restricted as it is; returns its exit code.
+
+    Raises:
+        NotFound: no such app.
+        BadUsage: the pod has several apps and none was named.
+        WrongState: the pod does not run.
+    """
+    info = _running(context, ref)
+    names = [a.name for a in info.apps]
+    if app is None:
+        if len(names) != 1:
+            raise BadUsage(f"pod {info.uuid} has {len(names)} apps", hint=f"choose one with --app: {', '.join(names)}")
+        app = names[0]
+    elif app not in names:
+        raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
+    if tty and not os.isatty(0):
+        raise BadUsage("--tty needs a terminal on standard input")
+    envelope = envelopes.read(info.path)
+    envelope.features.require(f"pod {info.uuid}", envelope.prepared_by, full=True)
+    stdio = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1, 2)]
+    dispatcher = Dispatcher(context.data, context.config)
+    worker = dispatcher.new_worker(dispatcher.require(envelope), keep=stdio)
+    for fd in stdio:
+        os.close(fd)
+
+    def forward(number: int, frame: object) -> None:
+        if worker.pid:
+            os.kill(worker.pid, number)
+
+    before = {number: signal.signal(number, forward) for number in (*_FORWARDED, signal.SIGWINCH)}
+    try:
+        return int(worker.call("enter", info.path, None, app=app, command=list(command), tty=tty, stdio=stdio))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        worker.close()
+
+
+def remove(context: Context, ref: str, force: bool) -> None:
+    """Collect one pod now.
+
+    Args:
+        context: where.
+        ref: the pod.
+        force: stop it first, if it runs.
+
+    Raises:
+        WrongState: it runs, or is being prepared.
+        Failed: something of it could not be released; it is kept as gc-failed.
+    """
+    from podium.gc.collector import collect
+
+    info = observe.look(context.data, ref)
+    if info.state == "running":
+        if not force:
+            raise WrongState(
+                f"pod {info.uuid} is running", hint=f"'podium stop {info.uuid}' first, or --force", subject=info.uuid
+            )
+        _stop_hook(context, info, timeout=10.0, force=True)
+        try:
+            observe.wait(context, info.uuid, 10.0)
+        except PodiumError:
+            pass  # gone already
+    elif info.state == "preparing":
+        raise WrongState(f"pod {info.uuid} is being prepared", hint="try again in a moment", subject=info.uuid)
+    report = collect(context.data, context.config, grace_period=0.0, expire_prepared=0.0, only=info.uuid)
+    for failure in report.failed:
+        raise Failed(
+            f"pod {info.uuid} could not be removed: {failure.message}",
+            hint="it stays as gc-failed; mend the cause and try again",
+            subject=info.uuid,
+        )

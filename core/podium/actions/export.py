@@ -1,0 +1,115 @@
+"""export, inspect, cat-manifest: what a pod is and what its apps wrote."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from podium import records
+from podium.actions import observe
+from podium.actions.context import Context
+from podium.errors import BadUsage, Corrupt, Failed, NotFound, PodiumError, WrongState
+from podium.pods import envelope as envelopes
+from podium.pods import model
+from podium.pods.ledger import PodLedger
+from podium.types import App, Pod
+
+
+def cat_manifest(context: Context, ref: str) -> bytes:
+    """The pod's manifest as it is stored, if it can be parsed.
+
+    Raises:
+        Corrupt: it can't; says what could be found, and line and column of the fault.
+    """
+    from podium.appc.salvage import describe
+
+    info = observe.look(context.data, ref)
+    try:
+        data = records.read_bytes(os.path.join(info.path, model.MANIFEST))
+    except FileNotFoundError:
+        raise NotFound(f"pod {info.uuid} has no manifest", subject=info.uuid) from None
+    except PodiumError as e:
+        raise Corrupt(f"the manifest of pod {info.uuid} is damaged: {e.message}", subject=info.uuid) from None
+    level, what = describe(data, "pod")
+    if level == "salvage":
+        found = ", ".join(str(part) for part in what if part)[:500]
+        raise Corrupt(
+            f"the manifest of pod {info.uuid} is damaged: {found}",
+            hint="'podium stop', 'podium gc' and 'podium rm' work without it",
+            subject=info.uuid,
+        )
+    return data
+
+
+def inspect(context: Context, ref: str) -> dict[str, Any]:
+    """All that is recorded of a pod."""
+    info = observe.look(context.data, ref)
+    result: dict[str, Any] = {"schema": "podium.inspect/1", "pod": info.to_json(full=True), "path": info.path}
+    try:
+        envelope = envelopes.read(info.path)
+        result["envelope"] = envelope.to_json()
+    except (Corrupt, FileNotFoundError) as e:
+        result["envelope"] = {"problem": str(e)}
+    try:
+        ledger = PodLedger(info.path)
+        result["ledger"] = {
+            "outstanding": [
+                {"kind": r.kind, "id": r.id, "held": r.held, "attrs": dict(r.attrs)} for r in ledger.outstanding()
+            ],
+            "damaged_lines": ledger.damaged,
+        }
+    except Corrupt as e:
+        result["ledger"] = {"problem": e.message}
+    return result
+
+
+def export(context: Context, ref: str, file: str, app: str | None) -> None:
+    """Write an app's rootfs, with what the app changed, as a tar archive.
+
+    Raises:
+        WrongState: the pod was never run, or runs.
+        BadUsage: it has several apps and none was named.
+        Failed: tar failed.
+    """
+    info = observe.look(context.data, ref)
+    if info.state not in ("exited", "exited-garbage", "gc-failed"):
+        raise WrongState(
+            f"pod {info.uuid} is {info.state}: only a pod that has ended can be exported",
+            hint="'podium stop' it first" if info.state == "running" else None,
+            subject=info.uuid,
+        )
+    pod = model.load(info.path)
+    names = [a.name for a in pod.apps]
+    if app is None and len(names) > 1:
+        raise BadUsage(f"pod {info.uuid} has {len(names)} apps", hint=f"choose one with --app: {', '.join(names)}")
+    try:
+        wanted = pod.app(app or names[0])
+    except KeyError:
+        raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app) from None
+    if os.path.lexists(file):
+        raise BadUsage(f"{file} exists already", hint="choose another name, or remove it", subject=file)
+    pid = os.fork()
+    if pid == 0:
+        _archive(pod, wanted, file)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code != 0:
+        if os.path.exists(file):
+            os.unlink(file)
+        raise Failed(f"exporting {wanted.name} of pod {info.uuid} failed (tar ended with {code})", subject=info.uuid)
+
+
+def _archive(pod: Pod, app: App, file: str) -> None:
+    """In a child of its own: the mounts of the export are in its private mount namespace. It never returns."""
+    try:
+        from podium.linux import mount
+        from podium.sandbox import rootfs
+
+        mount.unshare_mounts()
+        root = rootfs.assemble(pod, app)
+        os.execvp(
+            "tar", ["tar", "--create", "--file", file, "--numeric-owner", "--xattrs", "--sparse", "-C", root, "."]
+        )
+    except BaseException as e:
+        os.write(2, f"podium: {e}\n".encode())
+    finally:
+        os._exit(1)

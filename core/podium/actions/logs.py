@@ -1,0 +1,118 @@
+"""logs: what the apps printed while nobody was attached."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from podium import clock
+from podium.actions import observe
+from podium.actions.context import Context
+from podium.errors import NotFound, WrongState
+from podium.pods import lifecycle, lock
+
+LOGS = "logs"
+_PAUSE = 0.2  # seconds; only while a pod runs whose log does not grow
+
+
+class LogLine(NamedTuple):
+    """A line of a log (CRI log format).
+
+    Attributes:
+        app: name of the app.
+        time: RFC 3339, with nanoseconds.
+        stream: `stdout` or `stderr`.
+        partial: the line goes on in the next one.
+        text: without the newline.
+    """
+
+    app: str
+    time: str
+    stream: str
+    partial: bool
+    text: bytes
+
+
+def logs(
+    context: Context, ref: str, app: str | None, follow: bool, since: float | None, tail: int | None
+) -> Iterator[LogLine]:
+    """Lines of one or all apps, in the order of their times.
+
+    Args:
+        context: where.
+        ref: the pod.
+        app: only this app's.
+        follow: go on until the pod has ended.
+        since: seconds since the epoch; nothing older.
+        tail: only so many of the last lines there are.
+
+    Raises:
+        NotFound: no such pod, or app in it.
+        WrongState: there is no log, with the reason.
+    """
+    info = observe.look(context.data, ref)
+    names = [a.name for a in info.apps]
+    if app is not None:
+        if app not in names:
+            raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
+        names = [app]
+    readers = [_Reader(os.path.join(info.path, LOGS, name), name) for name in names]
+    if not follow and not any(os.path.exists(r.path) for r in readers) and info.runtime and not info.runtime.detached:
+        raise WrongState(
+            f"pod {info.uuid} ran in the foreground, where its output went to the caller",
+            hint="use --detach, or --stdout log --stderr log with the app",
+            subject=info.uuid,
+        )
+    lines = list(heapq.merge(*(list(r.read()) for r in readers), key=lambda line: line.time))
+    if since is not None:
+        lines = [line for line in lines if _seconds(line.time) >= since]
+    yield from lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+    while follow:
+        ended = _ended(context, info.uuid)
+        new = list(heapq.merge(*(list(r.read()) for r in readers), key=lambda line: line.time))
+        yield from new
+        if ended:
+            return
+        if not new:
+            select.select([], [], [], _PAUSE)
+
+
+def _seconds(time: str) -> float:
+    return clock.parse(time[:23] + "Z")
+
+
+def _ended(context: Context, uuid: str) -> bool:
+    try:
+        pod = lifecycle.find(context.data, uuid)
+        return pod.phase not in ("embryo", "prepare", "prepared") and not lock.is_locked(pod.path)
+    except (NotFound, FileNotFoundError):
+        return True
+
+
+class _Reader:
+    """Reads a log from where it stopped, whole lines only. It keeps the file open: a pod moves when it ends."""
+
+    def __init__(self, path: str, app: str) -> None:
+        self.path = path
+        self._app = app
+        self._file = -1
+        self._rest = b""
+
+    def read(self) -> Iterator[LogLine]:
+        if self._file < 0:
+            try:
+                self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return
+        while data := os.read(self._file, 1 << 20):
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                parts = line.split(b" ", 3)
+                if len(parts) == 4:  # anything else was cut off by a crash
+                    time, stream, tag, text = parts
+                    yield LogLine(
+                        self._app, time.decode(errors="replace"), stream.decode(errors="replace"), tag == b"P", text
+                    )

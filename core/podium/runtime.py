@@ -1,0 +1,275 @@
+"""The façade: one method a verb. The command line, automation and the Python API call this and nothing below it.
+
+Each method imports what it needs when it is called, so that `list` does not pay for `run`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from podium import format
+from podium.actions.context import Context
+from podium.errors import HostLacks
+from podium.paths import DataDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from podium.actions.logs import LogLine
+    from podium.actions.observe import PodInfo
+    from podium.actions.run import RunOptions, RunResult
+    from podium.appc.pod_manifest import PodManifest
+    from podium.config import Config
+    from podium.gc.collector import GcReport
+    from podium.pods.request import PodRequest
+    from podium.store.store import Image, Store
+
+
+class Runtime:
+    """podium on one data directory.
+
+    Args:
+        root: the data directory; None: PODIUM_DIR, else /var/lib/podium.
+        config: a configuration file on top of the system's.
+        progress: called with what is done, in units, and how many there are, during long work.
+
+    Attributes:
+        data: the data directory.
+
+    Every method raises `podium.errors.PodiumError` for what the user can mend, and `OSError` for what the host refused.
+    """
+
+    def __init__(
+        self, root: str | None = None, config: str | None = None, progress: Callable[..., None] | None = None
+    ) -> None:
+        self.data = DataDir.find(root)
+        self._config_path = config
+        self._config: Config | None = None
+        self._progress = progress
+
+    @property
+    def config(self) -> Config:
+        """The merged configuration."""
+        if self._config is None:
+            from podium.config import load
+
+            self._config = load(self._config_path)
+        return self._config
+
+    def _read(self) -> Context:
+        """For verbs that need the frozen parts of the format only."""
+        format.check(self.data, full=False)
+        return Context(self.data, self.config)
+
+    def _write(self) -> Context:
+        """For verbs that make things."""
+        import os
+
+        if os.geteuid() != 0:
+            raise HostLacks("podium needs root", hint="run it as root, for example with sudo")
+        format.ensure(self.data)
+        return Context(self.data, self.config)
+
+    # pods
+
+    def plan(self, request: PodRequest) -> PodManifest:
+        """The manifest that `prepare` would write."""
+        from podium.actions.prepare import plan
+
+        return plan(self._write(), request)
+
+    def prepare(self, request: PodRequest) -> str:
+        """Prepare a pod; returns its uuid."""
+        import os
+
+        from podium.actions.prepare import prepare
+
+        prepared = prepare(self._write(), request)
+        prepared.worker.close()
+        os.close(prepared.lock)
+        return prepared.pod.uuid
+
+    def run(self, request: PodRequest, how: RunOptions) -> RunResult:
+        """Prepare a pod and run it."""
+        from podium.actions.run import run
+
+        return run(self._write(), request, how)
+
+    def run_prepared(self, ref: str, how: RunOptions) -> RunResult:
+        """Run a prepared pod."""
+        from podium.actions.run import run_prepared
+
+        return run_prepared(self._write(), ref, how)
+
+    def list(self) -> list[PodInfo]:
+        """All pods."""
+        from podium.actions.observe import list_pods
+
+        format.check(self.data, full=False)
+        return list_pods(self.data)
+
+    def status(self, ref: str) -> PodInfo:
+        """One pod."""
+        from podium.actions.observe import look
+
+        format.check(self.data, full=False)
+        return look(self.data, ref)
+
+    def resolve(self, ref: str) -> str:
+        """The full uuid of a pod."""
+        from podium.pods.lifecycle import find
+
+        format.check(self.data, full=False)
+        return find(self.data, ref).uuid
+
+    def wait(self, ref: str, timeout: float | None = None) -> PodInfo:
+        """Wait until a pod has ended. Raises TimeoutError."""
+        from podium.actions.observe import wait
+
+        return wait(self._read(), ref, timeout)
+
+    def wait_ready(self, ref: str, timeout: float | None = None) -> PodInfo:
+        """Wait until a pod's apps have been started. Raises TimeoutError."""
+        from podium.actions.observe import wait_ready
+
+        return wait_ready(self._read(), ref, timeout)
+
+    def logs(
+        self,
+        ref: str,
+        app: str | None = None,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogLine]:
+        """What the apps printed."""
+        from podium.actions.logs import logs
+
+        return logs(self._read(), ref, app, follow, since, tail)
+
+    def enter(self, ref: str, app: str | None = None, command: Sequence[str] = (), tty: bool = False) -> int:
+        """Run a command in a running pod; returns its exit code."""
+        from podium.actions.control import enter
+
+        return enter(self._write(), ref, app, command, tty)
+
+    def stop(self, ref: str, timeout: float = 10.0, force: bool = False) -> None:
+        """End a pod; `timeout` in seconds, then it is killed."""
+        from podium.actions.control import stop
+
+        stop(self._read(), ref, timeout, force)
+
+    def kill(self, ref: str, signal: int) -> None:
+        """Send a signal to a pod's apps."""
+        from podium.actions.control import kill
+
+        kill(self._read(), ref, signal)
+
+    def remove(self, ref: str, force: bool = False) -> None:
+        """Collect one pod now."""
+        from podium.actions.control import remove
+
+        remove(self._read(), ref, force)
+
+    def gc(
+        self,
+        grace_period: float | None = None,
+        expire_prepared: float | None = None,
+        mark_only: bool = False,
+        dry_run: bool = False,
+    ) -> GcReport:
+        """Collect pods that have ended; periods in seconds, None: the configuration's."""
+        from podium.gc.collector import collect
+
+        context = self._read()
+        config = context.config
+        return collect(
+            self.data,
+            config,
+            grace_period=config.get("gc", "grace-period") if grace_period is None else grace_period,
+            expire_prepared=config.get("gc", "expire-prepared") if expire_prepared is None else expire_prepared,
+            mark_only=mark_only,
+            dry_run=dry_run,
+        )
+
+    def cat_manifest(self, ref: str) -> bytes:
+        """A pod's manifest."""
+        from podium.actions.export import cat_manifest
+
+        return cat_manifest(self._read(), ref)
+
+    def inspect(self, ref: str) -> dict[str, Any]:
+        """All that is recorded of a pod."""
+        from podium.actions.export import inspect
+
+        return inspect(self._read(), ref)
+
+    def export(self, ref: str, file: str, app: str | None = None) -> None:
+        """Write an app's rootfs as a tar archive."""
+        from podium.actions.export import export
+
+        export(self._write(), ref, file, app)
+
+    # images
+
+    def _store(self, *, write: bool) -> Store:
+        from podium.store.store import Store
+
+        if write:
+            self._write()
+        else:
+            self._read()
+        return Store(self.data)
+
+    def import_image(
+        self,
+        path: str,
+        name: str | None = None,
+        exec: Sequence[str] | None = None,
+        format: str | None = None,
+        platform: str | None = None,
+    ) -> Image:
+        """Import an image from a file or folder."""
+        from podium.images.importing import import_path
+
+        return import_path(
+            self._store(write=True),
+            path,
+            name=name,
+            exec=exec,
+            format=format,
+            platform=platform,
+            progress=self._progress,
+        )
+
+    def images(self) -> Sequence[Image]:
+        """All images."""
+        return self._store(write=False).images()
+
+    def image(self, ref: str) -> Image:
+        """One image."""
+        return self._store(write=False).resolve(ref)
+
+    def remove_image(self, ref: str) -> str:
+        """Remove an image that no pod uses; returns its id."""
+        return self._store(write=True).remove(ref)
+
+    # stage1
+
+    def stage1_list(self) -> list[dict[str, Any]]:
+        """What is installed, with what each plugin says of itself."""
+        from podium.actions.stage1 import list_plugins
+
+        return list_plugins(self._read())
+
+    def stage1_check(self, name: str | None = None) -> list[dict[str, Any]]:
+        """What this host has and lacks for one plugin or all."""
+        from podium.actions.stage1 import check
+
+        return check(self._read(), name)
+
+    def pins(self, verify: bool = False) -> list[dict[str, Any]]:
+        """The pins, with the pods that refer to each."""
+        from podium.actions.stage1 import list_pins
+
+        return list_pins(self._read(), verify)
