@@ -108,11 +108,16 @@ def test_read_only_volatile_and_descriptor_as_target(
 
 
 def test_what_the_kernel_says_is_in_the_error(tmp_path: Path) -> None:
-    lowers, _, work, target = _layers(str(tmp_path))
-    with pytest.raises(OSError, match="resolve") as caught:
-        overlay.mount_overlay(target, lowers, str(tmp_path / "missing"), work)
-    assert "fsconfig upperdir" in str(caught.value)
-    assert caught.value.filename == str(tmp_path / "missing")
+    def body(base: str) -> None:
+        lowers, upper, work, target = _layers(base)
+        overlay.mount_overlay(target, lowers, upper, work)
+        inner = _layers(target, prefix="inner")
+        with pytest.raises(OSError, match="not supported") as caught:
+            overlay.mount_overlay(inner[3], inner[0], inner[1], inner[2])
+        assert "fsconfig upperdir" in str(caught.value)
+        assert caught.value.filename == inner[1]
+
+    in_tmpfs(str(tmp_path), body)
 
 
 def test_probe_says_yes_of_a_plain_folder_and_leaves_nothing(tmp_path: Path, test_dir: str) -> None:

@@ -12,7 +12,7 @@ from podium.actions.context import Context
 from podium.actions.observe import PodInfo
 from podium.errors import BadUsage, Corrupt, Failed, NotFound, PluginRefused, PodiumError, WrongState
 from podium.pods import envelope as envelopes
-from podium.pods import lifecycle, status
+from podium.pods import status
 from podium.stage1.dispatch import Dispatcher
 
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

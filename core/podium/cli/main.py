@@ -67,16 +67,20 @@ def main(argv: list[str] | None = None) -> int:
     except PodiumError as e:
         _traceback(context)
         output.report(e, context.json)
-        own = failure is not None and e.exit_code not in (126, 127)
-        return failure if own and failure is not None else e.exit_code
+        return e.exit_code if failure is None or e.exit_code in (126, 127) else failure
     except KeyboardInterrupt:
         _traceback(context)
         return INTERRUPTED
-    except BrokenPipeError:
-        return BROKEN_PIPE
     except OSError as e:
+        if isinstance(e, BrokenPipeError) and _nobody_reads():
+            return BROKEN_PIPE
         _traceback(context)
         output.report(output.as_podium_error(e), context.json)
+        return failure or 1
+    except Exception as e:  # a mistake of podium's own: told in one line, since nobody expects a traceback from a tool
+        _traceback(context)
+        hint = "this is a bug in podium; --debug shows where"
+        output.report(PodiumError(f"internal error: {type(e).__name__}: {e}", hint=hint), context.json)
         return failure or 1
     finally:
         _close_output()
@@ -202,6 +206,16 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(fd, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of our output has gone, as in `podium list | head -1`, and not a worker."""
+    import select
+
+    poll = select.poll()
+    for fd in (1, 2):
+        poll.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _close_output() -> None:
