@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from podium.config import Config
     from podium.gc.collector import GcReport
     from podium.pods.request import PodRequest
-    from podium.store.store import Image, Store
+    from podium.store.image import Image
+    from podium.store.store import Store
 
 
 class Runtime:
@@ -101,7 +102,7 @@ class Runtime:
 
         return run_prepared(self._write(), ref, how)
 
-    def list(self) -> list[PodInfo]:
+    def list(self) -> Sequence[PodInfo]:
         """All pods."""
         from podium.actions.observe import list_pods
 
@@ -256,19 +257,19 @@ class Runtime:
 
     # stage1
 
-    def stage1_list(self) -> list[dict[str, Any]]:
+    def stage1_list(self) -> Sequence[dict[str, Any]]:
         """What is installed, with what each plugin says of itself."""
         from podium.actions.stage1 import list_plugins
 
         return list_plugins(self._read())
 
-    def stage1_check(self, name: str | None = None) -> list[dict[str, Any]]:
+    def stage1_check(self, name: str | None = None) -> Sequence[dict[str, Any]]:
         """What this host has and lacks for one plugin or all."""
         from podium.actions.stage1 import check
 
         return check(self._read(), name)
 
-    def pins(self, verify: bool = False) -> list[dict[str, Any]]:
+    def pins(self, verify: bool = False) -> Sequence[dict[str, Any]]:
         """The pins, with the pods that refer to each."""
         from podium.actions.stage1 import list_pins
 

@@ -29,7 +29,8 @@ from podium.stage1 import pins
 from podium.stage1.client import Worker
 from podium.stage1.dispatch import Dispatcher, refuse_unsupported
 from podium.stage1.registry import Plugin
-from podium.store.store import Image, Store
+from podium.store.image import Image
+from podium.store.store import Store
 from podium.trace import trace
 
 

@@ -1,0 +1,1 @@
+"""Blobs, image records and rendered trees."""
