@@ -31,12 +31,12 @@ def arguments(command: Command, words: list[str]) -> Args:
         values, operands = options(words[:end], known, command.name), words[end:]
         _check_passed(command, operands, bool(values.get("uuid_file")))
     else:
-        before, dashes, after = split(words, "--", known)
-        values, extra = _argparse(before, known)
+        own, dashes, rest = split(words, "--")
+        values, extra = _argparse(own, known, command.name)
         for word in extra:
             if word.startswith("-") and word != "-":
                 raise unknown(word, known, command.name)
-        operands = extra + after
+        operands = extra + rest
         if dashes and not command.operands:
             raise BadUsage(f"'podium {command.name}' takes no operands", subject="--")
     operands[:0] = [_uuid_in(path) for path in values.get("uuid_file", ())]
@@ -51,7 +51,7 @@ def options(words: list[str], known: Sequence[Option], place: str) -> dict[str, 
     Raises:
         BadUsage: something is no option, or lacks its value.
     """
-    values, extra = _argparse(words, known)
+    values, extra = _argparse(words, known, place)
     if extra:
         raise unknown(extra[0], known, place)
     return values
@@ -71,7 +71,7 @@ def asks_help(command: Command, words: list[str]) -> bool:
     known = (*command.options, *GLOBALS, *(o for _, options in command.sections for o in options))
     value_next = False
     for word in words:
-        if value_next:
+        if word != "--" and value_next:
             value_next = False
         elif word in ("-h", "--help"):
             return True
@@ -122,19 +122,17 @@ def after(words: list[str], at: int, known: Sequence[Option], place: str) -> int
     takes = takes_value(word, known)
     if takes is None:
         raise unknown(word, known, place)
-    if takes and at + 1 == len(words):
-        raise BadUsage(f"{word} needs a value", subject=word)
+    if (takes and (at + 1 == len(words) or words[at + 1] in ("--", "---"))) or word.endswith(("=--", "=---")):
+        raise BadUsage(f"{word.partition('=')[0]} needs a value", subject=word)
     return at + (2 if takes else 1)
 
 
-def split(words: list[str], at: str, known: Sequence[Option]) -> tuple[list[str], bool, list[str]]:
-    """The words before and after the first `at` that is not an option's value, and whether it was there."""
-    value_next = False
-    for position, word in enumerate(words):
-        if word == at and not value_next:
-            return words[:position], True, words[position + 1 :]
-        value_next = not value_next and word.startswith("-") and bool(takes_value(word, known))
-    return words, False, []
+def split(words: list[str], at: str) -> tuple[list[str], bool, list[str]]:
+    """The words before and after the first `at`, and whether it was there."""
+    if at not in words:
+        return words, False, []
+    position = words.index(at)
+    return words[:position], True, words[position + 1 :]
 
 
 def unknown(word: str, known: Sequence[Option], place: str) -> BadUsage:
@@ -149,31 +147,45 @@ def unknown(word: str, known: Sequence[Option], place: str) -> BadUsage:
     return BadUsage(f"'podium {place}' has no option {name}", hint=hint, subject=name)
 
 
-def _argparse(words: list[str], known: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
+def _argparse(words: list[str], known: Sequence[Option], place: str) -> tuple[dict[str, Any], list[str]]:
     import argparse
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> Any:
-            raise BadUsage(message.removeprefix("argument "))
+            raise BadUsage(message.removeprefix("argument "), hint=f"see 'podium {place} --help'")
 
     parser = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    by_flag = {}
     for option in known:
         flags = [option.flag, *([option.short] if option.short else [])]
-        by_flag[option.flag] = option
-        if not option.value:
-            parser.add_argument(*flags, action="store_true", dest=option.dest)
-        else:
-            parser.add_argument(*flags, action="append" if option.many else "store", dest=option.dest)
-    # A value that may be left out is never the next word.
-    given = [f"{w}=" if (o := by_flag.get(w)) and o.optional else w for w in words]
-    found, extra = parser.parse_known_args(given)
+        action = "store_true" if not option.value else "append" if option.many else "store"
+        parser.add_argument(*flags, action=action, dest=option.dest)
+    found, extra = parser.parse_known_args(_joined(words, known, place))
     values = defaults(known)
     for option in known:
         if hasattr(found, option.dest):
             value = getattr(found, option.dest)
             values[option.dest] = value if not option.value else _convert(option, value)
     return values, extra
+
+
+def _joined(words: list[str], known: Sequence[Option], place: str) -> list[str]:
+    """`--flag VALUE` as `--flag=VALUE`, so that argparse takes no value for an option, and no operand for a value."""
+    spelt = {name: o for o in known for name in (o.flag, o.short) if name}
+    result, at = [], 0
+    while at < len(words):
+        word = words[at]
+        if not word.startswith("-") or word == "-" or takes_value(word, known) is None:
+            result.append(word)
+            at += 1
+            continue
+        end = after(words, at, known, place)
+        option = spelt.get(word)
+        if option is None or not option.value:
+            result.append(word)
+        else:
+            result.append(f"{option.flag}={words[at + 1] if end == at + 2 else ''}")
+        at = end
+    return result
 
 
 def _convert(option: Option, value: Any) -> Any:

@@ -154,7 +154,7 @@ def _app(
     found = parse.options(rest[:at], known, verb)
     for option in GLOBALS:
         pod[option.dest] = found.pop(option.dest) or pod[option.dest]
-    words, more, rest = parse.split(rest[at:], "---", ())
+    words, more, rest = parse.split(rest[at:], "---")
     if more and (not rest or rest[0].startswith("-")):
         found_instead = rest[0] if rest else "nothing"
         raise BadUsage(f"'podium {verb}': {found_instead} follows '---', not an image", hint=USAGE, subject="---")

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator
 from podium.cli.output import clean
 from podium.units import human_size
 
-Progress = Callable[[int, int | None, int], None]
+Progress = Callable[..., None]
 _INTERVAL = 0.1  # seconds between two looks
 _WIDTH = 24
 
 
 @contextlib.contextmanager
 def shown(what: str) -> Iterator[Progress | None]:
-    """A function to be called with (bytes done, bytes in all or None, files done); None where nobody would see it."""
+    """A function to be called with bytes done, bytes in all (or None) and files done; None where nobody would see."""
     if not sys.stderr.isatty():
         yield None
         return
     last = 0.0
 
-    def progress(done: int, total: int | None, files: int) -> None:
+    def progress(done: int, total: int | None = None, files: int = 0) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= _INTERVAL:

@@ -31,16 +31,13 @@ def render(values: dict[str, dict[str, Any]], origins: dict[str, str]) -> str:
 
     import toml
 
-    class Encoder(toml.TomlEncoder[dict[str, Any]]):  # the library's own way with strings corrupts escapes
-        def __init__(self) -> None:
-            super().__init__()
-            self.dump_funcs[str] = quoted
-
+    encoder: toml.TomlEncoder[dict[str, Any]] = toml.TomlEncoder()
+    encoder.dump_funcs[str] = quoted  # the library's own way with strings corrupts escapes
     lines: list[str] = []
     for table, keys in values.items():
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
         for key, value in keys.items():
-            entry = toml.dumps({key: value}, Encoder()).rstrip("\n")
+            entry = toml.dumps({key: value}, encoder).rstrip("\n")
             lines.append(f"{entry}  # {output.clean(origins.get(f'{table}.{key}', 'built in'))}")
     text = "\n".join([*lines, ""])
     if tomllib.loads(text) != values:

@@ -9,7 +9,7 @@ def run(context: Context, args: Args) -> int:
     """Print an image's appc manifest."""
     import json
 
-    print(json.dumps(context.runtime.image(args.image).manifest.to_json(), indent=1))
+    print(json.dumps(context.runtime.image(args.image).manifest, indent=1))
     return 0
 
 

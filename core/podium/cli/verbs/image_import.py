@@ -18,13 +18,19 @@ def run(context: Context, args: Args) -> int:
     return 0
 
 
+def _words(text: str) -> list[str]:
+    import shlex
+
+    return shlex.split(text)
+
+
 COMMAND = Command(
     "image import",
     "take an image into the store",
     run,
     options=(
         Option("--name", "the image's name; a rootfs needs one", "NAME[:TAG]"),
-        Option("--exec", "the command of a rootfs", "'CMD ...'"),
+        Option("--exec", "the command of a rootfs, quoted as for a shell", "'CMD ...'", convert=_words),
         Option("--format", "what PATH is, where it isn't to be detected", "FORMAT", choices=FORMATS),
         Option("--platform", "of an image for several (linux/arm64); default: this machine's", "OS/ARCH"),
     ),

@@ -9,7 +9,7 @@ from podium.cli.command import FORMAT, Args, Command, Context, Operand
 def run(context: Context, args: Args) -> int:
     """Print all that is known of an image; it is JSON in any case."""
     image = context.runtime.image(args.image)
-    known = {**image.to_json(), "manifest": image.manifest.to_json()}
+    known = {**image.to_json(), "manifest": image.manifest}
     output.print_json({"schema": "podium.image-inspect/1", "image": known})
     return 0
 

@@ -10,9 +10,7 @@ def run(context: Context, args: Args) -> int:
     """Remove images, and print their ids."""
 
     def remove(ref: str) -> None:
-        image_id = context.runtime.image(ref).id
-        context.runtime.remove_image(ref)
-        print(image_id, flush=True)
+        print(context.runtime.remove_image(ref), flush=True)
 
     return each(context, args.image, remove)
 

@@ -8,7 +8,7 @@ from podium.cli.command import FORMAT, POD, UUID_FILE, Args, Command, Context
 
 def run(context: Context, args: Args) -> int:
     """Print all that is known of a pod; it is JSON in any case."""
-    output.print_json({"schema": "podium.inspect/1", **context.runtime.inspect(args.pod)})
+    output.print_json(context.runtime.inspect(args.pod))
     return 0
 
 

@@ -8,7 +8,7 @@ from podium.cli.command import Args, Command, Context
 
 def run(context: Context, args: Args) -> int:
     """Run a new pod; the exit code is the app's."""
-    from podium.runtime import RunOptions
+    from podium.pods.request import RunOptions
 
     request = podoptions.pod_request(args)
     if args.dry_run:

@@ -8,7 +8,7 @@ from podium.cli.podoptions import RUN_OPTIONS
 
 def run(context: Context, args: Args) -> int:
     """Run a prepared pod; the exit code is the app's."""
-    from podium.runtime import RunOptions
+    from podium.pods.request import RunOptions
 
     how = RunOptions(args.detach, args.interactive, args.tty, args.rm)
     result = context.runtime.run_prepared(args.pod, how)

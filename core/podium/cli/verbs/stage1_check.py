@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from podium.cli import output
 from podium.cli.command import FORMAT, Args, Command, Context, Operand
 from podium.errors import HostLacks
@@ -20,12 +22,11 @@ def run(context: Context, args: Args) -> int:
     return 0 if all(check["usable"] for check in checks) else HostLacks.exit_code
 
 
-def _said(finding: object) -> str:
-    if not isinstance(finding, dict):
-        return str(finding)
-    mark = "ok" if finding.get("ok") else "needed" if finding.get("required", True) else "missing"
-    hint = f" ({finding['hint']})" if finding.get("hint") else ""
-    return f"{mark}: {finding.get('what') or finding.get('message') or ''}{hint}"
+def _said(finding: dict[str, Any]) -> str:
+    mark = "ok" if finding["ok"] else "lacks" if finding["required"] else "without"
+    hint = f" ({finding['hint']})" if finding.get("hint") and not finding["ok"] else ""
+    message = f": {finding['message']}" if finding.get("message") else ""
+    return f"{mark:7} {finding['name']}{message}{hint}"
 
 
 COMMAND = Command(

@@ -7,13 +7,25 @@ from podium.cli.command import FORMAT, Args, Command, Context, Option
 
 
 def run(context: Context, args: Args) -> int:
-    """Print the installed plugins; none is loaded for it."""
+    """Print the installed plugins."""
     plugins = context.runtime.stage1_list()
     if args.format:
         output.print_json({"schema": "podium.stage1-list/1", "plugins": plugins})
         return 0
-    rows = [(p["name"], p["version"] or "", p["entry"] or "", p["distribution"] or "") for p in plugins]
-    output.table(("NAME", "VERSION", "MODULE", "DISTRIBUTION"), rows, legend=not args.no_legend)
+    rows = [
+        (
+            plugin["name"],
+            plugin.get("version") or "",
+            str(plugin.get("interface") or ""),
+            plugin.get("distribution") or "",
+            plugin["problem"]["reason"] if plugin["problem"] else "usable",
+        )
+        for plugin in plugins
+    ]
+    output.table(("NAME", "VERSION", "INTERFACE", "DISTRIBUTION", "STATE"), rows, legend=not args.no_legend)
+    for plugin in plugins:
+        if plugin["problem"]:
+            output.tell(f"stage1 {plugin['name']}: {plugin['problem']['message']}")
     return 0
 
 

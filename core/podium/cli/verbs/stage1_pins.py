@@ -12,22 +12,27 @@ from podium.errors import PartlyFailed
 def run(context: Context, args: Args) -> int:
     """Print the stored pins, verified if that is asked."""
     pins = context.runtime.pins(args.verify)
-    damaged = [pin for pin in pins if pin.get("problem")]
     if args.format:
         output.print_json({"schema": "podium.stage1-pins/1", "pins": pins})
     else:
-        header = ("PIN", "PLUGIN", "VERSION", "PODS", *(("STATE",) if args.verify else ()))
+        header = ("PIN", "PLUGIN", "VERSION", "PODIUM", "USED", "STATE")
         output.table(header, [_row(pin, args.verify) for pin in pins], legend=not args.no_legend)
+    damaged = [pin for pin in pins if pin["problem"]]
     for pin in damaged:
-        output.tell(f"pin {pin['pin']}: {pin['problem']}")
+        output.tell(pin["problem"]["message"])
     return PartlyFailed.exit_code if damaged else 0
 
 
-def _row(pin: dict[str, Any], verify: bool) -> tuple[str, ...]:
-    cells = [pin["pin"], pin.get("plugin") or "", pin.get("version") or "", str(len(pin.get("pods") or []))]
-    if verify:
-        cells.append("damaged" if pin.get("problem") else "ok")
-    return tuple(cells)
+def _row(pin: dict[str, Any], verified: bool) -> tuple[str, ...]:
+    plugin, problem = pin.get("plugin") or {}, pin["problem"]
+    return (
+        pin["pin"],
+        plugin.get("name") or "",
+        plugin.get("version") or "",
+        pin.get("podium") or "",
+        "yes" if pin["in_use"] else "no",
+        problem["reason"] if problem else "whole" if verified else "",
+    )
 
 
 COMMAND = Command(
