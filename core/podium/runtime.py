@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     from podium.actions.logs import LogLine
     from podium.actions.observe import PodInfo
-    from podium.actions.run import RunOptions, RunResult
     from podium.appc.pod_manifest import PodManifest
     from podium.config import Config
     from podium.gc.collector import GcReport
-    from podium.pods.request import PodRequest
+    from podium.pods.request import PodRequest, RunOptions, RunResult
     from podium.store.image import Image
     from podium.store.store import Store
 

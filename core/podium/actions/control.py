@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 from podium.actions import observe
 from podium.actions.context import Context
@@ -52,7 +53,7 @@ def kill(context: Context, ref: str, number: int) -> None:
     _stop_hook(context, _running(context, ref), signal=number)
 
 
-def _stop_hook(context: Context, info: PodInfo, **request: object) -> None:
+def _stop_hook(context: Context, info: PodInfo, **request: Any) -> None:
     """Call the pod's own plugin; where it can't be had, end the pod by what every podium knows of it."""
     try:
         envelope = envelopes.read(info.path)
@@ -60,7 +61,7 @@ def _stop_hook(context: Context, info: PodInfo, **request: object) -> None:
         with Dispatcher(context.data, context.config) as dispatcher:
             worker = dispatcher.worker(dispatcher.require(envelope))
             timeout = context.config.get("stage1", "stop-timeout")
-            worker.call("stop", info.path, timeout + float(str(request.get("timeout", 0))), **request)
+            worker.call("stop", info.path, timeout + request.get("timeout", 0.0), request)
     except (PluginRefused, Corrupt):
         if request.get("signal") is not None:
             raise
@@ -114,7 +115,8 @@ def enter(context: Context, ref: str, app: str | None, command: Sequence[str], t
 
     before = {number: signal.signal(number, forward) for number in (*_FORWARDED, signal.SIGWINCH)}
     try:
-        return int(worker.call("enter", info.path, None, app=app, command=list(command), tty=tty, stdio=stdio))
+        request = {"app": app, "command": list(command), "tty": tty, "stdio": stdio}
+        return int(worker.call("enter", info.path, None, request))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

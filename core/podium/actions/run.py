@@ -8,56 +8,21 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from podium.actions.context import Context
 from podium.actions.prepare import prepare
-from podium.errors import BadUsage, InUse, NotFound, PluginFailed, WrongState
+from podium.errors import InUse, NotFound, PluginFailed, WrongState
 from podium.paths import PREPARED, RUN
 from podium.pods import envelope as envelopes
-from podium.pods import lifecycle
+from podium.pods import lifecycle, status
 from podium.pods.lifecycle import PodRef
-from podium.pods.request import PodRequest
+from podium.pods.request import PodRequest, RunOptions, RunResult
 from podium.stage1.client import Worker
 from podium.stage1.dispatch import Dispatcher
 from podium.trace import trace
 
 START_TIMEOUT = 300.0  # seconds that a detached pod may take until its apps have been started
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class RunOptions(NamedTuple):
-    """How to run a pod.
-
-    Attributes:
-        detach: return once the apps have been started; output goes to logs/.
-        interactive: the app must get the caller's standard input.
-        tty: the app gets a terminal.
-        remove: collect the pod as soon as it has ended.
-        uuid_file: write the pod's uuid there before it runs.
-    """
-
-    detach: bool = False
-    interactive: bool = False
-    tty: bool = False
-    remove: bool = False
-    uuid_file: str | None = None
-
-    def check(self, apps: int) -> None:
-        """Refuse what can't be together. Raises BadUsage."""
-        if self.detach and (self.tty or self.interactive):
-            raise BadUsage("--detach goes with neither --tty nor --interactive")
-        if apps > 1 and (self.tty or self.interactive):
-            raise BadUsage(f"--tty and --interactive need a pod of one app, this one has {apps}")
-        if self.tty and not os.isatty(0):
-            raise BadUsage("--tty needs a terminal on standard input")
-
-
-class RunResult(NamedTuple):
-    """`exit_code` is None for a detached pod."""
-
-    uuid: str
-    exit_code: int | None
 
 
 def run(context: Context, request: PodRequest, how: RunOptions) -> RunResult:
@@ -142,9 +107,9 @@ def _start(
                 f.write(pod.uuid + "\n")
         pod = lifecycle.move(context.data, pod, RUN)
         trace("run:moved")
-        number = worker.begin(
-            "run", pod.path, lock=fd, stdio=list(stdio) if stdio else None, tty=how.tty, via=via, remove=how.remove
-        )
+        stream_numbers = list(stdio) if stdio else None
+        args = {"lock": fd, "stdio": stream_numbers, "tty": how.tty, "via": via, "remove": how.remove}
+        number = worker.begin("run", pod.path, args)
     except BaseException:
         worker.close()
         raise
@@ -152,19 +117,27 @@ def _start(
         os.close(fd)
     if how.detach:
         try:
-            # It ends before it has started only when it fails on the way, which raises.
-            worker.result(number, "run", START_TIMEOUT, until="started")
+            code = worker.result(number, "run", START_TIMEOUT, until="started")
         finally:
             worker.leave()
-        return RunResult(pod.uuid, None)
+        return RunResult(pod.uuid, code, _messages(pod) if code is not None else ())
     try:
         with _signals_forwarded(worker), _terminal_kept(how):
             code = int(worker.result(number, "run"))
+        return RunResult(pod.uuid, code, _messages(pod))
     finally:
         worker.close()
         if how.remove:
             _collect(context, pod)
-    return RunResult(pod.uuid, code)
+
+
+def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
+    found = []
+    for app in envelopes.read(pod.path).apps:
+        message = status.read_app(pod.path, app.name).message
+        if message is not None:
+            found.append((app.name, message))
+    return tuple(found)
 
 
 def _collect(context: Context, pod: PodRef) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from podium.cli import parse, values
+from podium.cli import output, parse, values
 from podium.cli.appoptions import OPTIONS as APP_OPTIONS
 from podium.cli.appoptions import app_request
 from podium.cli.command import GLOBALS, Args, Command, Context, Option
 from podium.errors import BadUsage
-from podium.pods.request import AppRequest, PodRequest
+from podium.pods.request import AppRequest, PodRequest, RunResult
 
 USAGE = "[pod options] IMAGE [app options] [-- ARG...] [--- IMAGE ...]..."
 GRAMMAR = (
@@ -190,3 +190,13 @@ def dry_run(context: Context, request: PodRequest) -> int:
 
     print(json.dumps(context.runtime.plan(request).to_json(), indent=1))
     return 0
+
+
+def outcome(result: RunResult) -> int:
+    """Tell how a run went; returns the exit code."""
+    for app, message in result.messages:
+        output.tell(f"app {app}: {message}")
+    if result.exit_code is None:
+        print(result.uuid)
+        return 0
+    return result.exit_code

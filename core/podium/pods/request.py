@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from podium.errors import BadUsage
 
 
 class AppRequest(NamedTuple):
@@ -68,3 +71,44 @@ class PodRequest(NamedTuple):
     private_users: bool = False
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+
+
+class RunOptions(NamedTuple):
+    """How to run a pod.
+
+    Attributes:
+        detach: return once the apps have been started; output goes to logs/.
+        interactive: the app must get the caller's standard input.
+        tty: the app gets a terminal.
+        remove: collect the pod as soon as it has ended.
+        uuid_file: write the pod's uuid there before it runs.
+    """
+
+    detach: bool = False
+    interactive: bool = False
+    tty: bool = False
+    remove: bool = False
+    uuid_file: str | None = None
+
+    def check(self, apps: int) -> None:
+        """Refuse what can't be together. Raises BadUsage."""
+        if self.detach and (self.tty or self.interactive):
+            raise BadUsage("--detach goes with neither --tty nor --interactive")
+        if apps > 1 and (self.tty or self.interactive):
+            raise BadUsage(f"--tty and --interactive need a pod of one app, this one has {apps}")
+        if self.tty and not os.isatty(0):
+            raise BadUsage("--tty needs a terminal on standard input")
+
+
+class RunResult(NamedTuple):
+    """How a run went.
+
+    Attributes:
+        uuid: of the pod.
+        exit_code: of the pod; None for a detached one whose apps have been started.
+        messages: for each app that podium could not start or had to end: its name and why.
+    """
+
+    uuid: str
+    exit_code: int | None
+    messages: tuple[tuple[str, str], ...] = ()

@@ -28,6 +28,7 @@ class AppProcess:
 
     Attributes:
         alive: it runs, or waits to be started again.
+        was_started: its first step was executed.
         exit_code: of the app, once it has ended.
         ended_at: when it ended (monotonic); infinite while it has not.
         restart_at: when it is to be started again (monotonic), or None.
@@ -39,6 +40,7 @@ class AppProcess:
         self.name = app.name
         self.stop_signal = app.stop_signal
         self.alive = True
+        self.was_started = False
         self.exit_code: int | None = None
         self.ended_at = float("inf")
         self.restart_at: float | None = None
@@ -110,6 +112,7 @@ class AppProcess:
         except PodiumError as e:
             self._ended(e.exit_code if e.exit_code in (126, 127) else 125, None, e.message)
             return
+        self.was_started = True
         self._started = time.monotonic()
         self._status = self._status._replace(
             state="running",

@@ -124,8 +124,11 @@ class PodSupervisor:
         self._update(started=rfc3339())
         if self._terminal is not None:
             self._terminal.raw()
-        self._notify("started", {"pid": os.getpid()})
-        trace("run:started")
+        if all(app.was_started for app in self._apps):
+            self._notify("started", {"pid": os.getpid()})
+            trace("run:started")
+        else:
+            self._stop()
         self._serve()
         failed = [app.exit_code for app in self._apps_by_end() if app.exit_code]
         return failed[0] if failed else 0

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from podium import errors
@@ -64,15 +64,14 @@ class Worker:
 
     def load(self) -> None:
         """Let the worker load the plugin. Raises PluginRefused, InterfaceMismatch or PluginFailed."""
-        self.info = self.call("load", None, LOAD_TIMEOUT, name=self.plugin.name, entry=self.plugin.entry)
+        self.info = self.call("load", None, LOAD_TIMEOUT, {"name": self.plugin.name, "entry": self.plugin.entry})
 
     def call(
         self,
         hook: str,
         pod: str | None,
         timeout: float | None,
-        on_event: Callable[[str, dict[str, Any]], None] | None = None,
-        **args: Any,
+        args: dict[str, Any] | None = None,
     ) -> Any:
         """Call a hook and wait for its result.
 
@@ -80,7 +79,6 @@ class Worker:
             hook: name without the prefix.
             pod: the pod's folder, for hooks that have one.
             timeout: seconds; the worker is killed when they are over. None: no limit.
-            on_event: called with each event's name and data.
             args: the hook's arguments.
 
         Raises:
@@ -88,14 +86,14 @@ class Worker:
             PodiumError: what the plugin raised.
         """
         trace(f"call:{hook}")
-        number = self.begin(hook, pod, **args)
-        return self.result(number, hook, timeout, on_event)
+        number = self.begin(hook, pod, args)
+        return self.result(number, hook, timeout)
 
-    def begin(self, hook: str, pod: str | None, **args: Any) -> int:
+    def begin(self, hook: str, pod: str | None, args: dict[str, Any] | None = None) -> int:
         """Send a request; `result` waits for its answer."""
         self._last += 1
         try:
-            self.channel.send({"v": VERSION, "id": self._last, "hook": hook, "pod": pod, "args": args})
+            self.channel.send({"v": VERSION, "id": self._last, "hook": hook, "pod": pod, "args": args or {}})
         except BrokenPeer:
             raise self._crashed(hook) from None
         return self._last
@@ -105,7 +103,6 @@ class Worker:
         number: int,
         hook: str,
         timeout: float | None = None,
-        on_event: Callable[[str, dict[str, Any]], None] | None = None,
         until: str | None = None,
     ) -> Any:
         """Wait for the answer to request `number`, or for the event `until` (then None). See `call`."""
@@ -117,8 +114,6 @@ class Worker:
             if "event" in message:
                 if message["event"] == until:
                     return None
-                if on_event is not None:
-                    on_event(str(message["event"]), message.get("data") or {})
             elif "error" in message:
                 raise _error(message["error"])
             elif "result" in message:
@@ -257,6 +252,7 @@ def _execute_pin(pin_folder: str, fd: int, keep: set[int]) -> None:
 def _close_all_but(keep: set[int]) -> None:
     low = 0
     for fd in sorted(keep):
-        os.closerange(low, fd)
+        if low < fd:  # an empty range would close everything
+            os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))

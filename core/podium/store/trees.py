@@ -1,4 +1,4 @@
-"""Trees: an image rendered once into a folder, immutable from then on, shared by pods as the lower layer of an overlay."""
+"""Trees: an image rendered once into a folder, never changed again, the lower layer of its pods' overlays."""
 
 from __future__ import annotations
 

@@ -15,10 +15,7 @@ def run(context: Context, args: Args) -> int:
         return podoptions.dry_run(context, request)
     how = RunOptions(args.detach, args.interactive, args.tty, args.rm, args.uuid_file_save)
     result = context.runtime.run(request, how)
-    if result.exit_code is None:
-        print(result.uuid)
-        return 0
-    return result.exit_code
+    return podoptions.outcome(result)
 
 
 COMMAND = Command(

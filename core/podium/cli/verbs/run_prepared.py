@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from podium.cli import podoptions
 from podium.cli.command import POD, UUID_FILE, Args, Command, Context
-from podium.cli.podoptions import RUN_OPTIONS
 
 
 def run(context: Context, args: Args) -> int:
@@ -12,17 +12,14 @@ def run(context: Context, args: Args) -> int:
 
     how = RunOptions(args.detach, args.interactive, args.tty, args.rm)
     result = context.runtime.run_prepared(args.pod, how)
-    if result.exit_code is None:
-        print(result.uuid)
-        return 0
-    return result.exit_code
+    return podoptions.outcome(result)
 
 
 COMMAND = Command(
     "run-prepared",
     "run a pod that was prepared",
     run,
-    options=(*RUN_OPTIONS, UUID_FILE),
+    options=(*podoptions.RUN_OPTIONS, UUID_FILE),
     operands=(POD,),
     about="The pod runs under the very stage1 plugin that it was prepared with. Exit codes are those of 'podium run'.",
     examples=("podium run-prepared --detach web",),
