@@ -15,7 +15,7 @@ from podium.store import blobs
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.store import Store
 from podium.store.trees import tree_id
-from podium.store.unpack import decompress
+from podium.store.layers import decompress
 
 _CHUNK = 1 << 20
 

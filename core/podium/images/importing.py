@@ -11,7 +11,7 @@ from typing import IO, Any
 from podium.errors import BadInput
 from podium.store.image import Image
 from podium.store.store import Store
-from podium.store.unpack import decompress
+from podium.store.layers import decompress
 from podium.trace import trace
 
 FORMATS = ("aci", "oci", "docker-archive", "rootfs")

@@ -67,18 +67,20 @@ class Loaded:
     def _check_implementations(self) -> None:
         for hook in sorted(name for name in vars(Stage1Spec) if name.startswith(PREFIX)):
             implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            for impl in implementations:
+                self._check(hook, impl)
             if len(implementations) != 1:
                 raise self._refused(f"it has {len(implementations)} implementations of {hook}, not one")
-            impl = implementations[0]
-            if impl.opts.get("specname"):
-                raise self._refused(f"{impl.function.__name__} uses specname, which is not allowed on {hook}")
-            if impl.hookwrapper or impl.wrapper:
-                raise self._refused(f"{hook} is a wrapper, which is not allowed on stage1 hooks")
-            with_default = [
-                p.name for p in inspect.signature(impl.function).parameters.values() if p.default is not p.empty
-            ]
-            if with_default:
-                raise self._refused(f"{hook} gives {', '.join(with_default)} a default, so it would never be passed")
+
+    def _check(self, hook: str, impl: pluggy.HookImpl) -> None:
+        name = impl.function.__name__
+        if impl.opts.get("specname"):
+            raise self._refused(f"its {name} uses specname, which is not allowed on {hook}")
+        if impl.hookwrapper or impl.wrapper:
+            raise self._refused(f"its {name} is a wrapper, which is not allowed on stage1 hooks")
+        defaults = [p.name for p in inspect.signature(impl.function).parameters.values() if p.default is not p.empty]
+        if defaults:
+            raise self._refused(f"its {name} gives {', '.join(defaults)} a default, so it would never be passed")
 
     def _info(self) -> Stage1Info:
         info = self.call_exactly("info")

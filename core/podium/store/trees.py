@@ -13,7 +13,7 @@ from podium.linux.tree import remove_tree
 from podium.paths import DataDir
 from podium.store.image import PREFIX, Image
 from podium.store.store import Limits
-from podium.store.unpack import Unpacker
+from podium.store.layers import Unpacker
 from podium.trace import trace
 
 RENDERER = 1  # raised when the same image would be rendered otherwise
