@@ -22,16 +22,14 @@ def _command(**fields: Any) -> Command:
     return Command("try", "try it", _nothing, **fields)
 
 
-STOP = _command(
-    options=(
-        Option("--force", "kill", short="-f"),
-        Option("--timeout", "time", "TIME", convert=values.seconds, default=10.0),
-        Option("--wait", "wait", "TIME", convert=values.optional_seconds, optional=True),
-        Option("--filter", "filter", "K=V", convert=values.key_value, many=True, default=[]),
-        UUID_FILE,
-    ),
-    operands=(PODS,),
+STOP_OPTIONS = (
+    Option("--force", "kill", short="-f"),
+    Option("--timeout", "time", "TIME", convert=values.seconds, default=10.0),
+    Option("--wait", "wait", "TIME", convert=values.optional_seconds, optional=True),
+    Option("--filter", "filter", "K=V", convert=values.key_value, many=True),
+    UUID_FILE,
 )
+STOP = _command(options=STOP_OPTIONS, operands=(PODS,))
 ENTER = _command(
     options=(Option("--app", "app", "NAME"), UUID_FILE), operands=(POD, Operand("CMD", "*")), passthrough=True
 )
@@ -58,7 +56,7 @@ def test_an_option_s_value_may_look_like_an_option_but_not_like_the_end_of_them(
 
 
 def test_no_words_give_the_defaults_and_never_the_same_list() -> None:
-    command = STOP._replace(operands=())
+    command = _command(options=STOP_OPTIONS)
     first, second = parse.arguments(command, []), parse.arguments(command, [])
     assert first.timeout == 10.0 and first.force is False and first.filter == []
     first.filter.append("x")

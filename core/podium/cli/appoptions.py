@@ -91,8 +91,8 @@ OPTIONS = (
     Option("--user", "user: a name or number, looked up in the rootfs, or a file whose owner is meant", "USER"),
     Option("--group", "group, likewise", "GROUP"),
     Option("--supplementary-gids", "further groups, separated by commas", "GROUPS", convert=_gids),
-    Option("--environment", "an environment variable", "K=V", convert=values.key_value, many=True, default=[]),
-    Option("--mount", "mount a volume", "volume=V,target=T", convert=_mount, many=True, default=[]),
+    Option("--environment", "an environment variable", "K=V", convert=values.key_value, many=True),
+    Option("--mount", "mount a volume", "volume=V,target=T", convert=_mount, many=True),
     Option("--readonly-rootfs", "mount the rootfs read-only"),
     Option("--memory", "most memory (128M, 1Gi)", "SIZE", convert=_memory),
     Option("--cpu", "most processor time (750m is three quarters of one)", "AMOUNT", convert=_cpu),
@@ -107,9 +107,7 @@ OPTIONS = (
         "mode=retain|remove,errno=E,A,@B",
         convert=_seccomp,
     ),
-    Option(
-        "--rlimit", "a limit of setrlimit(2), or 'unlimited'", "NAME=SOFT:HARD", convert=_rlimit, many=True, default=[]
-    ),
+    Option("--rlimit", "a limit of setrlimit(2), or 'unlimited'", "NAME=SOFT:HARD", convert=_rlimit, many=True),
     Option("--oom-score-adj", "-1000 to 1000; the highest is killed first", "N", convert=_oom_score_adj),
     Option(
         "--restart",

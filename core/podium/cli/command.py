@@ -1,16 +1,20 @@
-"""What a verb is: tables of its options and operands, from which parser, help, and completion are made."""
+"""What a verb is: tables of its options and operands, from which parser, help, and completion are made.
+
+Plain classes: making one NamedTuple or dataclass costs as much as importing a small module, and `list` pays for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from podium.cli.progress import Progress
     from podium.runtime import Runtime
 
 
-class Option(NamedTuple):
+class Option:
     """An option.
 
     Attributes:
@@ -24,36 +28,51 @@ class Option(NamedTuple):
         optional: the value may be left out, and is given as `--flag=VALUE` only; `convert` gets "" without.
         choices: the only values that there are.
         complete: what a shell shall offer for the value: pod, image, stage1 or file.
+        dest: its attribute in `Args`.
     """
 
-    flag: str
-    help: str
-    value: str = ""
-    short: str = ""
-    convert: Callable[[str], Any] | None = None
-    default: Any = None
-    many: bool = False
-    optional: bool = False
-    choices: tuple[str, ...] = ()
-    complete: str = ""
+    def __init__(
+        self,
+        flag: str,
+        help: str,
+        value: str = "",
+        *,
+        short: str = "",
+        convert: Callable[[str], Any] | None = None,
+        default: Any = None,
+        many: bool = False,
+        optional: bool = False,
+        choices: tuple[str, ...] = (),
+        complete: str = "",
+    ) -> None:
+        self.flag = flag
+        self.help = help
+        self.value = value
+        self.short = short
+        self.convert = convert
+        self.default: Any = ([] if many else None if value else False) if default is None else default
+        self.many = many
+        self.optional = optional
+        self.choices = choices
+        self.complete = complete
+        self.dest = flag[2:].replace("-", "_")
 
-    @property
-    def dest(self) -> str:
-        """Its attribute in `Args`."""
-        return self.flag[2:].replace("-", "_")
 
+class Operand:
+    """What stands after the options.
 
-class Operand(NamedTuple):
-    """What stands after the options: `number` is "1", "?" (may be left out), "+" (one or more) or "*" (any number)."""
+    Attributes:
+        name: as help calls it.
+        number: "1", "?" (may be left out), "+" (one or more) or "*" (any number).
+        complete: as in `Option`.
+        dest: its attribute in `Args`: a text ("" if left out), or a list for "+" and "*".
+    """
 
-    name: str
-    number: str = "1"
-    complete: str = ""
-
-    @property
-    def dest(self) -> str:
-        """Its attribute in `Args`: a text ("" if left out), or a list for "+" and "*"."""
-        return self.name.lower()
+    def __init__(self, name: str, number: str = "1", complete: str = "") -> None:
+        self.name = name
+        self.number = number
+        self.complete = complete
+        self.dest = name.lower()
 
 
 class Args:
@@ -95,7 +114,7 @@ class Context:
         return self._runtime
 
 
-class Command(NamedTuple):
+class Command:
     """A verb.
 
     Attributes:
@@ -114,19 +133,36 @@ class Command(NamedTuple):
         parse: in place of the parser made from the tables.
     """
 
-    name: str
-    summary: str
-    run: Callable[[Context, Args], int]
-    options: tuple[Option, ...] = ()
-    operands: tuple[Operand, ...] = ()
-    about: str = ""
-    examples: tuple[str, ...] = ()
-    root: bool = False
-    own_failure: int | None = None
-    passthrough: bool = False
-    usage: str = ""
-    sections: tuple[tuple[str, tuple[Option, ...]], ...] = ()
-    parse: Callable[[Command, list[str]], Args] | None = None
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        run: Callable[[Context, Args], int],
+        *,
+        options: tuple[Option, ...] = (),
+        operands: tuple[Operand, ...] = (),
+        about: str = "",
+        examples: tuple[str, ...] = (),
+        root: bool = False,
+        own_failure: int | None = None,
+        passthrough: bool = False,
+        usage: str = "",
+        sections: tuple[tuple[str, tuple[Option, ...]], ...] = (),
+        parse: Callable[[Command, list[str]], Args] | None = None,
+    ) -> None:
+        self.name = name
+        self.summary = summary
+        self.run = run
+        self.options = options
+        self.operands = operands
+        self.about = about
+        self.examples = examples
+        self.root = root
+        self.own_failure = own_failure
+        self.passthrough = passthrough
+        self.usage = usage
+        self.sections = sections
+        self.parse = parse
 
 
 def filled(text: str) -> str:
@@ -139,11 +175,9 @@ def filled(text: str) -> str:
 GLOBALS = (
     Option("--dir", "the data directory (PODIUM_DIR; default /var/lib/podium)", "DIR", convert=filled, complete="file"),
     Option("--config", "a configuration file over the system's", "FILE", convert=filled, complete="file"),
-    Option("--debug", "show commands and tracebacks", default=False),
+    Option("--debug", "show commands and tracebacks"),
 )
-UUID_FILE = Option(
-    "--uuid-file", "read the pod's uuid from FILE; stands for a POD", "FILE", many=True, default=[], complete="file"
-)
+UUID_FILE = Option("--uuid-file", "read the pod's uuid from FILE; stands for a POD", "FILE", many=True, complete="file")
 FORMAT = Option("--format", "print JSON (docs/cli.md has the schemas)", "json", choices=("json",))
 POD = Operand("POD", "1", "pod")
 PODS = Operand("POD", "+", "pod")

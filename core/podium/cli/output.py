@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 from podium.errors import Failed, PodiumError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 
 def clean(text: str) -> str:
@@ -33,8 +36,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], legend: bool = T
     if legend:
         cells.insert(0, list(header))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def pairs(values: Sequence[tuple[str, str]]) -> None:

@@ -6,11 +6,13 @@ a mistake is told with what was meant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from podium.cli.command import GLOBALS, Args, Command, Option
 from podium.errors import BadInput, BadUsage, PodiumError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 
 def arguments(command: Command, words: list[str]) -> Args:
@@ -59,11 +61,7 @@ def options(words: list[str], known: Sequence[Option], place: str) -> dict[str, 
 
 def defaults(known: Sequence[Option]) -> dict[str, Any]:
     """The values when nothing is given."""
-    return {o.dest: list(o.default) if o.many else _default(o) for o in known}
-
-
-def _default(option: Option) -> Any:
-    return False if not option.value and option.default is None else option.default
+    return {o.dest: o.default.copy() if o.many else o.default for o in known}
 
 
 def asks_help(command: Command, words: list[str]) -> bool:
@@ -164,7 +162,7 @@ def _argparse(words: list[str], known: Sequence[Option], place: str) -> tuple[di
     for option in known:
         if hasattr(found, option.dest):
             value = getattr(found, option.dest)
-            values[option.dest] = value if not option.value else _convert(option, value)
+            values[option.dest] = _value(option, value)
     return values, extra
 
 
@@ -188,9 +186,13 @@ def _joined(words: list[str], known: Sequence[Option], place: str) -> list[str]:
     return result
 
 
-def _convert(option: Option, value: Any) -> Any:
-    if option.many:
-        return [_convert(option._replace(many=False), item) for item in value]
+def _value(option: Option, found: Any) -> Any:
+    if not option.value:
+        return found
+    return [_convert(option, text) for text in found] if option.many else _convert(option, found)
+
+
+def _convert(option: Option, value: str) -> Any:
     if option.choices and value not in option.choices:
         raise BadUsage(f"{option.flag}: {value!r} is not one of {', '.join(option.choices)}", subject=option.flag)
     if option.convert is None:

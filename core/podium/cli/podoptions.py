@@ -60,28 +60,27 @@ def _volume(text: str) -> dict[str, Any]:
 
 
 def _pairs(flag: str, help: str) -> Option:
-    return Option(flag, help, "K=V", convert=values.key_value, many=True, default=[])
+    return Option(flag, help, "K=V", convert=values.key_value, many=True)
 
 
 POD_OPTIONS = (
     Option("--stage1", "the stage1 plugin; default: the configuration's", "NAME", complete="stage1"),
     Option("--name", "a name for the pod, to be used in place of its uuid", "NAME"),
-    Option("--net", "networks: host, none, default, or names", "NAME[,NAME]", convert=_names, many=True, default=[]),
-    Option("--port", "forward a port of an image", "NAME:[IP:]HOSTPORT", convert=_port, many=True, default=[]),
+    Option("--net", "networks: host, none, default, or names", "NAME[,NAME]", convert=_names, many=True),
+    Option("--port", "forward a port of an image", "NAME:[IP:]HOSTPORT", convert=_port, many=True),
     Option("--hostname", "the pod's host name", "NAME"),
-    Option("--dns", "name servers for resolv.conf", "IP[,IP]", convert=_names, many=True, default=[]),
-    Option("--dns-search", "domains to search", "DOMAIN", convert=_names, many=True, default=[]),
-    Option("--hosts-entry", "a line for /etc/hosts", "IP=NAME", convert=_hosts_entry, many=True, default=[]),
+    Option("--dns", "name servers for resolv.conf", "IP[,IP]", convert=_names, many=True),
+    Option("--dns-search", "domains to search", "DOMAIN", convert=_names, many=True),
+    Option("--hosts-entry", "a line for /etc/hosts", "IP=NAME", convert=_hosts_entry, many=True),
     Option(
         "--volume",
         "a volume, with source=, readOnly=, recursive=, mode=, uid=, gid=, size=",
         "NAME,kind=host|empty|tmpfs,...",
         convert=_volume,
         many=True,
-        default=[],
     ),
     _pairs("--set-env", "an environment variable of all apps"),
-    Option("--set-env-file", "a file of K=V lines", "FILE", many=True, default=[], complete="file"),
+    Option("--set-env-file", "a file of K=V lines", "FILE", many=True, complete="file"),
     Option("--inherit-env", "give the apps podium's own environment"),
     Option("--pod-manifest", "an appc pod manifest, in place of images", "FILE", complete="file"),
     Option("--uuid-file-save", "write the pod's uuid into FILE", "FILE", complete="file"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from math import inf
 
 from podium.errors import BadUsage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def key_value(text: str) -> tuple[str, str]:
@@ -57,14 +60,14 @@ def flag(text: str) -> bool:
     return text == "true"
 
 
-def whole(low: int, high: float = math.inf) -> Callable[[str], int]:
+def whole(low: int, high: float = inf) -> Callable[[str], int]:
     """A converter to a whole number between two bounds."""
 
     def convert(text: str) -> int:
         digits = text.removeprefix("-")
         number = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
         if number is None or not low <= number <= high:
-            bounds = f"from {low} to {high}" if high != math.inf else f"of {low} or more"
+            bounds = f"from {low} to {high}" if high != inf else f"of {low} or more"
             raise ValueError(f"{text!r} is no whole number {bounds}")
         return number
 
@@ -80,7 +83,7 @@ def seconds(text: str) -> float:
 
 def optional_seconds(text: str) -> float:
     """A duration; infinite without."""
-    return seconds(text) if text else math.inf
+    return seconds(text) if text else inf
 
 
 def moment(text: str) -> float:

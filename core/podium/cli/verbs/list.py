@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from podium.cli import output
 from podium.cli.command import FORMAT, Args, Command, Context, Option
 from podium.cli.values import key_value
 from podium.units import human_age
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 _HEADER = ("UUID", "NAME", "STATE", "STAGE1", "APPS", "IMAGE", "CREATED", "NETWORKS")
 _FILTERS = ("state", "name", "label", "stage1", "app", "image")
@@ -109,7 +110,6 @@ COMMAND = Command(
             "K=V",
             convert=_filter,
             many=True,
-            default=[],
         ),
     ),
     about="Also 'podium ps'. A pod whose files are damaged is listed with what is known of it, and the reason.",
