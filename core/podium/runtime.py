@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from podium.actions.observe import PodInfo
     from podium.appc.pod_manifest import PodManifest
     from podium.config import Config
-    from podium.gc.collector import GcReport
+    from podium.gc.report import GcReport
     from podium.pods.request import PodRequest, RunOptions, RunResult
     from podium.store.image import Image
     from podium.store.store import Store

@@ -1,0 +1,1 @@
+"""Collecting pods: mark, sweep, release, verify, delete. See docs/gc.md."""
