@@ -58,10 +58,10 @@ def _show(pod: dict[str, Any]) -> None:
 
 def _app(app: dict[str, Any]) -> str:
     parts = [app["state"]]
-    if app["exit_code"] is not None:
-        parts.append(f"with {app['exit_code']}")
     if app["signal"]:
         parts.append(f"by {app['signal']}")
+    elif app["exit_code"] is not None:
+        parts.append(f"with {app['exit_code']}")
     if app.get("pid"):
         parts.append(f"as pid {app['pid']}")
     if app.get("message"):
