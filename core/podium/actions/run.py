@@ -21,6 +21,7 @@ from podium.stage1.client import Worker
 from podium.stage1.dispatch import Dispatcher
 from podium.trace import trace
 
+_VIA = {"pin": "the code in its pin", "compatible": "an installed plugin that says it is compatible"}
 START_TIMEOUT = 300.0  # seconds that a detached pod may take until its apps have been started
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -67,7 +68,7 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
             choice = dispatcher.require(envelope)
             if choice.why_not:
                 print(
-                    f"podium: pod {pod.uuid} runs with its {choice.via}: {'; '.join(choice.why_not)}", file=sys.stderr
+                    f"podium: pod {pod.uuid} runs with {_VIA[choice.via]}: {'; '.join(choice.why_not)}", file=sys.stderr
                 )
             worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())))
             taken, fd = fd, -1

@@ -73,23 +73,27 @@ def last() -> int:
         return int(f.read())
 
 
-def become(uid: int, gid: int, retain: frozenset[int] | None) -> None:
+def become(
+    uid: int, gid: int, retain: frozenset[int] | None, have: dict[str, frozenset[int]] | None = None
+) -> None:
     """Take a user and a group for good, and give up all capabilities but `retain`. Groups are the caller's business.
 
     Args:
         uid, gid: numbers.
         retain: numbers; those that the caller itself lacks are not given; None: all that the caller has.
+        have: what `current` gave before the caller changed its root to one without /proc; None: ask now.
     """
     from podium.linux.syscalls import prctl
 
-    have = current()
+    if have is None:
+        have = current()
     if retain is None:
         retain = have["bounding"]
     for number in have["bounding"] - retain:
         prctl(24, number)  # PR_CAPBSET_DROP; python-prctl knows only the capabilities it was built with
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)  # for another user than 0 this clears permitted and effective
-    left = retain & current()["permitted"] if uid == 0 else frozenset[int]()
+    left = retain & have["permitted"] if uid == 0 else frozenset[int]()
     _set(left)
 
 

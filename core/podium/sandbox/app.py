@@ -100,6 +100,7 @@ def _become(
             step = "oom_score_adj"
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
                 f.write(str(launch.oom_score_adj))
+        have = caps.current()
         step = "rlimits"
         for name, (soft, hard) in launch.rlimits.items():
             try:
@@ -118,7 +119,8 @@ def _become(
         os.chdir("/")
         step = "user and capabilities"
         os.setgroups(launch.groups)
-        caps.become(launch.uid, launch.gid, None if launch.capabilities is None else frozenset(launch.capabilities))
+        retain = None if launch.capabilities is None else frozenset(launch.capabilities)
+        caps.become(launch.uid, launch.gid, retain, have)
         step = "working directory"
         os.chdir(launch.cwd)
         step = "signals"
