@@ -2,12 +2,13 @@
 
 They cost one dictionary look-up. `PODIUM_TRACE_KILL=NAME[#N]` sends SIGKILL to the process that reaches NAME (for the
 Nth time), which is how the fault tests stop podium at every one of them; `PODIUM_TRACE_LOG=FILE` writes each name that
-is reached.
+is reached, with the monotonic time in seconds and the pid before it.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 _KILL = os.environ.get("PODIUM_TRACE_KILL")
 _LOG = os.environ.get("PODIUM_TRACE_LOG")
@@ -21,7 +22,7 @@ def trace(point: str) -> None:
     _seen[point] = _seen.get(point, 0) + 1
     if _LOG is not None:
         with open(_LOG, "a", encoding="utf-8") as log:
-            log.write(point + "\n")
+            log.write(f"{time.monotonic():.6f} {os.getpid()} {point}\n")
     if _KILL is not None:
         name, _, count = _KILL.rpartition("#") if "#" in _KILL else (_KILL, "", "1")
         if name == point and _seen[point] == int(count):

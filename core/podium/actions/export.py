@@ -11,6 +11,7 @@ from podium.actions.context import Context
 from podium.errors import BadUsage, Corrupt, Failed, NotFound, PodiumError, WrongState
 from podium.pods import envelope as envelopes
 from podium.pods import model
+from podium.pods.compose import MANIFEST
 from podium.pods.ledger import PodLedger
 from podium.types import App, Pod
 
@@ -25,7 +26,7 @@ def cat_manifest(context: Context, ref: str) -> bytes:
 
     info = observe.look(context.data, ref)
     try:
-        data = records.read_bytes(os.path.join(info.path, model.MANIFEST))
+        data = records.read_bytes(os.path.join(info.path, MANIFEST))
     except FileNotFoundError:
         raise NotFound(f"pod {info.uuid} has no manifest", subject=info.uuid) from None
     except PodiumError as e:

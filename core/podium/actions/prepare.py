@@ -6,32 +6,32 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from podium import __version__
 from podium.actions.context import Context
-from podium.appc.image_manifest import parse_image
-from podium.appc.pod_manifest import PodManifest, parse_pod
 from podium.clock import rfc3339
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
 from podium.features import Features
-from podium.images.importing import import_path
 from podium.linux.files import fsync_dir, write_atomic
-from podium.linux.tree import remove_tree
 from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED
 from podium.pods import envelope as envelopes
-from podium.pods import lifecycle, lock, model
-from podium.pods.compose import ImageOf, complete, compose
+from podium.pods import lifecycle, lock
 from podium.pods.envelope import AppRef, Envelope, Stage1
 from podium.pods.lifecycle import PodRef
 from podium.pods.request import PodRequest
 from podium.stage1 import pins
 from podium.stage1.client import Worker
-from podium.stage1.dispatch import Dispatcher, refuse_unsupported
+from podium.stage1.dispatch import Dispatcher
 from podium.stage1.registry import Plugin
-from podium.store.image import Image
-from podium.store.store import Store
 from podium.trace import trace
+
+if TYPE_CHECKING:
+    from podium.appc.pod_manifest import PodManifest
+    from podium.store.image import Image
+    from podium.store.store import Store
+
+# The worker is forked as early as can be, and imports on its own: so what is needed after that is imported after that.
 
 
 class Prepared(NamedTuple):
@@ -44,8 +44,9 @@ class Prepared(NamedTuple):
 
 def plan(context: Context, request: PodRequest) -> PodManifest:
     """The manifest that `prepare` would write: for --dry-run. Images given by path are imported."""
-    store = Store(context.data)
-    return _manifest(request, _images(store, request))
+    from podium.store.store import Store
+
+    return _manifest(request, _images(Store(context.data), request))
 
 
 def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> Prepared:
@@ -65,16 +66,19 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> 
     data = context.data
     dispatcher = Dispatcher(data, context.config)
     choice, pin = dispatcher.for_new_pod(request.stage1 or context.config.get("stage1", "default"))
-    store = Store(data)
-    images = _images(store, request)
     pod, fd = _embryo(context)
     worker: Worker | None = None
     try:
-        worker = dispatcher.new_worker(choice, keep=(fd, *keep))
+        worker = dispatcher.start_worker(choice, keep=(fd, *keep))
+        loading = worker.begin_load(ahead=True)  # meanwhile the images are looked up
+        from podium.store.store import Store
+
+        store = Store(data)
+        images = _images(store, request)
+        worker.loaded(loading)
         with _name_reserved(context, request.name), store.shared():
+            images = [store.resolve(image.id) for image in images]  # nobody can remove them any more
             pod = _write(context, pod, request, images, store, pin, worker)
-        built = model.load(pod.path)
-        refuse_unsupported(worker.info, model.asked(built), worker.info["name"])
         worker.call("prepare", pod.path, context.config.get("stage1", "prepare-timeout"))
         trace("prepare:plugin-done")
         pod = lifecycle.move(data, pod, PREPARED)
@@ -103,6 +107,7 @@ def _embryo(context: Context) -> tuple[PodRef, int]:
 
 def _discard(context: Context, pod: PodRef) -> None:
     """Nothing but files was made yet, or the plugin refused: what it took, gc finds in the ledger."""
+    from podium.linux.tree import remove_tree
     from podium.pods.ledger import PodLedger
 
     if not PodLedger(pod.path).outstanding():
@@ -136,7 +141,15 @@ def _images(store: Store, request: PodRequest) -> list[Image]:
     """The images that the request names; paths are imported first."""
     if request.pod_manifest is not None:
         return [store.resolve(ref) for ref in _manifest_refs(_read_manifest(request.pod_manifest))]
-    return [import_path(store, a.image) if is_path(a.image) else store.resolve(a.image) for a in request.apps]
+    return [_image(store, app.image) for app in request.apps]
+
+
+def _image(store: Store, image: str) -> Image:
+    if not is_path(image):
+        return store.resolve(image)
+    from podium.images.importing import import_path
+
+    return import_path(store, image)
 
 
 def is_path(image: str) -> bool:
@@ -146,6 +159,7 @@ def is_path(image: str) -> bool:
 
 def _read_manifest(path: str) -> PodManifest:
     from podium.appc.jsonread import MAX_BYTES
+    from podium.appc.pod_manifest import parse_pod
     from podium.records import read_bytes
 
     try:
@@ -167,6 +181,9 @@ def _manifest_refs(manifest: PodManifest) -> list[str]:
 
 
 def _manifest(request: PodRequest, images: list[Image]) -> PodManifest:
+    from podium.appc.image_manifest import parse_image
+    from podium.pods.compose import ImageOf, complete, compose
+
     found = [ImageOf(i.id, i.name, parse_image(i.manifest, own=True)) for i in images]
     if request.pod_manifest is not None:
         given = _read_manifest(request.pod_manifest)
@@ -209,18 +226,20 @@ def _write(
     """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held."""
     from json import dumps
 
+    from podium.pods.compose import CGROUP_PARENT, MANIFEST
+
     plugin: Plugin = worker.plugin
     if request.net is None and request.pod_manifest is None and "network:cni" not in worker.info["capabilities"]:
         request = request._replace(net=("host",))
     manifest = _manifest(request, images)
     parent = context.config.get("cgroup", "parent")
     if parent != "podium":
-        manifest = manifest._replace(annotations={**manifest.annotations, model.CGROUP_PARENT: parent})
+        manifest = manifest._replace(annotations={**manifest.annotations, CGROUP_PARENT: parent})
     trees = [store.ensure_tree(image) for image in images]
     trace("prepare:trees")
     pins.ensure(context.data, plugin, pin)
     trace("prepare:pinned")
-    write_atomic(os.path.join(pod.path, model.MANIFEST), dumps(manifest.to_json()).encode() + b"\n")
+    write_atomic(os.path.join(pod.path, MANIFEST), dumps(manifest.to_json()).encode() + b"\n")
     trace("prepare:manifest")
     info = worker.info
     envelope = Envelope(

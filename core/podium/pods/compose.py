@@ -27,7 +27,9 @@ from podium.appc.pod_manifest import (
 from podium.errors import BadInput
 from podium.pods.request import AppRequest, PodRequest
 
+MANIFEST = "pod"  # the file's name in the pod's folder
 SUPPLEMENTARY = "podium/supplementary-groups"
+CGROUP_PARENT = "podium/cgroup-parent"
 
 
 class ImageOf(NamedTuple):

@@ -28,10 +28,9 @@ class PodRef(NamedTuple):
 
 
 def new_uuid() -> str:
-    """A random uuid (RFC 4122 version 4)."""
-    import uuid
-
-    return str(uuid.uuid4())
+    """A random uuid (RFC 4122 version 4), as the kernel makes them (random(4)); Python's module takes 3 ms to import."""
+    with open("/proc/sys/kernel/random/uuid", encoding="ascii") as f:
+        return f.read().strip()
 
 
 def is_uuid(text: str) -> bool:

@@ -13,11 +13,8 @@ from podium.appc.pod_manifest import Volume as AppcVolume
 from podium.errors import BadInput, Corrupt
 from podium.paths import DataDir
 from podium.pods import envelope as envelopes
-from podium.pods.compose import SUPPLEMENTARY
+from podium.pods.compose import CGROUP_PARENT, MANIFEST, SUPPLEMENTARY
 from podium.types import App, Mount, Network, Pod, Volume
-
-MANIFEST = "pod"
-CGROUP_PARENT = "podium/cgroup-parent"
 
 
 def load(folder: str) -> Pod:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import pluggy
 
-from podium.errors import InterfaceMismatch, PluginRefused
+from podium.errors import CapabilityUnsupported, InterfaceMismatch, PluginRefused
 from podium.hookspecs import PREFIX, PROJECT, Stage1Spec
 from podium.types import INTERFACE, Stage1Info
 
@@ -56,6 +57,23 @@ class Loaded:
         if result is None:
             raise self._refused(f"{hook} returned None, which pluggy can't tell from no implementation")
         return result
+
+    def refuse_unsupported(self, asked: Iterable[str]) -> None:
+        """Refuse what a pod asks and the plugin does not implement.
+
+        Args:
+            asked: names of capabilities, see `Stage1Info`.
+
+        Raises:
+            CapabilityUnsupported: names everything that is missing.
+        """
+        missing = [name for name in asked if name not in self.info.capabilities]
+        if missing:
+            raise CapabilityUnsupported(
+                f"stage1 plugin {self.name!r} does not support {', '.join(missing)}",
+                hint="choose another with --stage1 ('podium stage1 list' shows what each supports), or do without",
+                subject=self.name,
+            )
 
     def _refused(self, why: str) -> PluginRefused:
         return PluginRefused(

@@ -62,9 +62,17 @@ class Worker:
         theirs.close()
         return cls(plugin, pid, Channel(ours), output)
 
+    def begin_load(self, *, ahead: bool = False) -> int:
+        """Let the worker load the plugin, and with `ahead` what a run will need, while the caller does other things."""
+        return self.begin("load", None, {"name": self.plugin.name, "entry": self.plugin.entry, "ahead": ahead})
+
+    def loaded(self, number: int) -> None:
+        """Wait until it has. Raises PluginRefused, InterfaceMismatch or PluginFailed."""
+        self.info = self.result(number, "load", LOAD_TIMEOUT)
+
     def load(self) -> None:
         """Let the worker load the plugin. Raises PluginRefused, InterfaceMismatch or PluginFailed."""
-        self.info = self.call("load", None, LOAD_TIMEOUT, {"name": self.plugin.name, "entry": self.plugin.entry})
+        self.loaded(self.begin_load())
 
     def call(
         self,

@@ -7,7 +7,7 @@ that it serves what the pod's record says. For gc alone, then, nothing: the ledg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from podium.config import Config
 from podium.errors import Corrupt, NotFound, PluginRefused, PodiumError
@@ -88,10 +88,14 @@ class Dispatcher:
             worker = self._workers[key] = self.new_worker(choice)
         return worker
 
-    def new_worker(self, choice: Choice, keep: Iterable[int] = ()) -> Worker:
-        """A worker of its own, which inherits the descriptors `keep`. The caller closes it."""
+    def start_worker(self, choice: Choice, keep: Iterable[int] = ()) -> Worker:
+        """A worker of its own that has loaded nothing yet and inherits the descriptors `keep`; the caller closes it."""
         assert choice.plugin is not None
-        worker = Worker.start(choice.plugin, self._data.pin(choice.pin) if choice.pin else None, keep)
+        return Worker.start(choice.plugin, self._data.pin(choice.pin) if choice.pin else None, keep)
+
+    def new_worker(self, choice: Choice, keep: Iterable[int] = ()) -> Worker:
+        """Like `start_worker`, with the plugin loaded."""
+        worker = self.start_worker(choice, keep)
         try:
             worker.load()
         except PodiumError:
@@ -152,25 +156,3 @@ class Dispatcher:
             except PodiumError as e:
                 why_not.append(e.message)
         return Choice("ledger", None, why_not=tuple(why_not))
-
-
-def refuse_unsupported(info: dict[str, Any], asked: Iterable[str], plugin: str) -> None:
-    """Refuse what a pod asks and its plugin does not implement.
-
-    Args:
-        info: the plugin's info, as its worker gave it.
-        asked: names of capabilities.
-        plugin: name of the plugin.
-
-    Raises:
-        CapabilityUnsupported: names everything that is missing.
-    """
-    from podium.errors import CapabilityUnsupported
-
-    missing = [name for name in asked if name not in info["capabilities"]]
-    if missing:
-        raise CapabilityUnsupported(
-            f"stage1 plugin {plugin!r} does not support {', '.join(missing)}",
-            hint="choose another with --stage1 ('podium stage1 list' shows what each supports), or do without",
-            subject=plugin,
-        )

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from podium.stage1.calling import Loaded
 
 PLUGIN_LOG = "plugin.log"
+_AHEAD = (
+    "prctl",
+    "podium.linux.clone",
+    "podium.linux.overlay",
+    "podium.pods.model",
+    "podium.sandbox.confine",
+    "podium.sandbox.rootfs",
+    "podium.sandbox.supervisor",
+    "podium.sandbox.volumes",
+)
 
 
 def serve_fd(fd: int) -> None:
@@ -35,6 +45,8 @@ def serve(channel: Channel) -> None:
             channel.send({"id": request.get("id"), **answer})
         except BrokenPeer:
             break  # the caller is gone; what was done is on disk
+        else:
+            worker.work_ahead()
         finally:
             if worker.afterwards:
                 os.execv(worker.afterwards[0], worker.afterwards)
@@ -45,6 +57,7 @@ class _Worker:
         self._channel = channel
         self._loaded: Loaded | None = None
         self.afterwards: list[str] = []  # what this process becomes once it has answered
+        self._ahead = False
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -68,6 +81,7 @@ class _Worker:
     def _handle(self, request: dict[str, Any]) -> Any:
         hook, args = request["hook"], request["args"]
         if hook == "load":
+            self._ahead = bool(args.get("ahead"))
             return self._load(args["name"], args["entry"])
         assert self._loaded is not None, "load comes first"
         if hook == "check":
@@ -79,6 +93,15 @@ class _Worker:
         if hook == "run":
             return self._run(folder, args, request["id"])
         return getattr(self, f"_{hook}")(folder, args)
+
+    def work_ahead(self) -> None:
+        """Import what a run will need while the caller prepares it: no upgrade on disk can then mix into a pod."""
+        if self._ahead:
+            self._ahead = False
+            from importlib import import_module
+
+            for module in _AHEAD:
+                import_module(module)
 
     def _load(self, name: str, entry: str) -> dict[str, Any]:
         from importlib import import_module
@@ -116,9 +139,11 @@ class _Worker:
 
     def _prepare(self, folder: str, args: dict[str, Any]) -> Any:
         from podium.pods.ledger import PodLedger
-        from podium.pods.model import load
+        from podium.pods.model import asked, load
 
+        assert self._loaded is not None
         pod = load(folder)
+        self._loaded.refuse_unsupported(asked(pod))
         os.makedirs(pod.stage1_dir, mode=0o700, exist_ok=True)
         return self._call("prepare", pod=pod, ledger=PodLedger(folder))
 
