@@ -158,7 +158,7 @@ def _completed(*words: str) -> set[str]:
     script = f"""{completion.bash()}
 podium() {{
     if [[ $1 == list ]]; then echo "1f2e-full web running"; echo "abcd-full - exited"; fi
-    if [[ $1 == image ]]; then echo "aaaa demo/x"; fi
+    if [[ $1 == image ]]; then echo "aaaa demo/x 1,2 oci"; echo "bbbb - - oci"; fi
 }}
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _podium 2>/dev/null; printf '%s\\n' "${{COMPREPLY[@]}}"
 """
@@ -176,9 +176,10 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _podium 2>/dev/null; printf '%s\\n' "
         (["podium", "stop", "--ti"], {"--timeout"}),
         (["podium", "stop", ""], {"1f2e-full", "web", "abcd-full"}),
         (["podium", "stop", "--timeout", "1s", "w"], {"web"}),
-        (["podium", "image", "rm", ""], {"aaaa", "demo/x"}),
+        (["podium", "image", "rm", ""], {"aaaa", "demo/x:1", "demo/x:2", "bbbb"}),
         (["podium", "list", "--format", ""], {"json"}),
         (["podium", "run", "x", "--restart", "on"], {"on-failure"}),
+        (["podium", "image", "rm", "demo/x:2"], {"demo/x:2"}),
         (["podium", "ps", "--fu"], {"--full"}),
     ],
 )

@@ -8,7 +8,10 @@ from podium.cli.command import GLOBALS, Command, Option
 from podium.cli.main import ALIASES, VERBS, load
 
 _PODS = "podium list --no-legend --full 2>/dev/null | awk '{print $1; if ($2 != \"-\") print $2}'"
-_IMAGES = "podium image list --no-legend 2>/dev/null | awk '{print $1; if ($2 != \"-\") print $2}'"
+_IMAGES = (
+    "podium image list --no-legend 2>/dev/null | "
+    'awk \'{print $1; n = split($3, tags, ","); for (i = 1; i <= n; i++) if (tags[i] != "-") print $2 ":" tags[i]}\''
+)
 _STAGE1S = "podium stage1 list --no-legend 2>/dev/null | awk '{print $1}'"
 _SOURCES = {"pod": _PODS, "image": _IMAGES, "stage1": _STAGE1S}
 
@@ -51,6 +54,7 @@ def bash() -> str:
     groups = _groups()
     lines = [
         "# Completion of podium for bash; made by 'podium completion bash'.",
+        "COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}  # name:tag is one word",
         "_podium() {",
         '    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb="" i word',
         "    for ((i = 1; i < COMP_CWORD; i++)); do",
@@ -107,25 +111,43 @@ def zsh() -> str:
 
 def fish() -> str:
     """A script for fish."""
+    groups = _groups()
     lines = [
         "# Completion of podium for fish; made by 'podium completion fish'.",
+        "function __podium_verb",
+        "    set -l verb",
+        "    set -l value no",
+        "    for word in (commandline -opc)[2..-1]",
+        "        if test $value = yes",
+        "            set value no",
+        f"        else if contains -- $word {' '.join(o.flag for o in GLOBALS if o.value)}",
+        "            set value yes",
+        "        else if not string match -q -- '-*' $word",
+        "            set -a verb $word",
+        f"            contains -- $verb[1] {' '.join(groups)}; and test (count $verb) -lt 2; or break",
+        "        end",
+        "    end",
+        '    echo "$verb"',
+        "end",
         "complete -c podium -f",
-        *(f"complete -c podium -n __fish_use_subcommand -a {word} -d {_fish(_told(word))}" for word in _first_words()),
     ]
-    for group in _groups():
-        inner = _inner(group)
-        alone = f"__fish_seen_subcommand_from {group}; and not __fish_seen_subcommand_from {' '.join(inner)}"
-        for word in inner:
-            lines.append(f"complete -c podium -n '{alone}' -a {word} -d {_fish(VERBS[f'{group} {word}'])}")
+    for word in _first_words():
+        lines.append(f"complete -c podium -n {_at('')} -a {word} -d {_fish(_told(word))}")
+    for group in groups:
+        for word in _inner(group):
+            lines.append(f"complete -c podium -n {_at(group)} -a {word} -d {_fish(VERBS[f'{group} {word}'])}")
     for name, command in _commands():
-        seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in name.split(" "))
         kind = _operand(command)
         if kind in _SOURCES:
-            lines.append(f"complete -c podium -n '{seen}' -a {_fish(f'({_SOURCES[kind]})')}")
-        if kind in ("file", "image"):
-            lines.append(f"complete -c podium -n '{seen}' -F")
-        lines += [_fish_option(seen, option) for option in _options(command)]
+            lines.append(f"complete -c podium -n {_at(name)} -a {_fish(f'({_SOURCES[kind]})')}")
+        if kind == "file" or command.parse is not None:
+            lines.append(f"complete -c podium -n {_at(name)} -F")
+        lines += [_fish_option(name, option) for option in _options(command)]
     return "\n".join([*lines, ""])
+
+
+def _at(verb: str) -> str:
+    return f"\"string match -q -- '{verb}' (__podium_verb)\""
 
 
 def _told(word: str) -> str:
@@ -137,15 +159,13 @@ def _fish(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _fish_option(seen: str, option: Option) -> str:
-    line = f"complete -c podium -n '{seen}' -l {option.flag[2:]}"
+def _fish_option(verb: str, option: Option) -> str:
+    line = f"complete -c podium -n {_at(verb)} -l {option.flag[2:]}"
     if option.short:
         line += f" -s {option.short[1:]}"
     if option.value and not option.optional:
-        line += " -r"
-        if option.complete == "file":
-            line += " -F"
-        elif option.choices:
+        line += " -r -F" if option.complete == "file" else " -x"
+        if option.choices:
             line += f" -a {_fish(' '.join(option.choices))}"
         elif option.complete in _SOURCES:
             line += f" -a {_fish(f'({_SOURCES[option.complete]})')}"
