@@ -106,7 +106,7 @@ def _archive(pod: Pod, app: App, file: str) -> None:
         from podium.sandbox import rootfs
 
         mount.unshare_mounts()
-        root = rootfs.assemble(pod, app)
+        root = rootfs.assemble_ended(pod, app)
         os.execvp(
             "tar", ["tar", "--create", "--file", file, "--numeric-owner", "--xattrs", "--sparse", "-C", root, "."]
         )

@@ -37,13 +37,27 @@ def prepare(pod: Pod, app: App) -> bool:
 
 
 def assemble(pod: Pod, app: App) -> str:
-    """Mount the app's rootfs in the caller's (private) mount namespace; returns its path."""
+    """Mount the app's rootfs in the caller's (private) mount namespace; returns its path.
+
+    The overlay is volatile: else the kernel would write the whole file system out when the pod ends (and it does not
+    matter to a pod, which runs once, what a power failure leaves of its rootfs). See docs/adr/0004-volatile-overlay.md.
+    """
     base = folder(pod, app)
     target = path(pod, app)
-    if os.path.isdir(os.path.join(base, "upper")):
-        overlay.mount_overlay(target, [app.rootfs], os.path.join(base, "upper"), os.path.join(base, "work"))
+    upper = os.path.join(base, "upper")
+    if os.path.isdir(upper):
+        overlay.mount_overlay(target, [app.rootfs], upper, os.path.join(base, "work"), volatile=True)
     else:
         mount.bind(target, target, recursive=True)  # a mount of its own, to be made read-only or to carry others
+    return target
+
+
+def assemble_ended(pod: Pod, app: App) -> str:
+    """Like `assemble`, for a pod that has ended: nothing can be written."""
+    target = path(pod, app)
+    upper = os.path.join(folder(pod, app), "upper")
+    if os.path.isdir(upper):
+        overlay.mount_overlay(target, [upper, app.rootfs], None, None)
     return target
 
 
