@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 from podium.linux import mount, overlay
+from podium.linux.files import write_atomic
+from podium.linux.procs import boot_id
+from podium.records import read_bytes
 from podium.types import App, Pod
 
 
@@ -22,7 +25,7 @@ def prepare(pod: Pod, app: App) -> bool:
     """Make what `assemble` needs; returns whether an overlay will be used (else the tree was copied)."""
     base = folder(pod, app)
     os.makedirs(base, mode=0o700, exist_ok=True)
-    if overlay.supports_overlay(base):
+    if _supports_overlay(pod, base):
         for name in ("upper", "work", "rootfs"):
             os.makedirs(os.path.join(base, name), mode=0o755, exist_ok=True)
         # The root's own owner and mode are the upper folder's.
@@ -34,6 +37,20 @@ def prepare(pod: Pod, app: App) -> bool:
 
     copy_tree(app.rootfs, os.path.join(base, "rootfs"))
     return False
+
+
+def _supports_overlay(pod: Pod, base: str) -> bool:
+    """Whether the data directory's file system carries an overlay: tried once in a boot, since trying takes 6 ms."""
+    cache = os.path.join(pod.data_root, "cache", "overlay")
+    known = f"{os.stat(base).st_dev} {boot_id()} "
+    try:
+        answer = read_bytes(cache).decode()
+    except (FileNotFoundError, UnicodeDecodeError):
+        answer = ""
+    if not answer.startswith(known):
+        answer = known + ("yes" if overlay.supports_overlay(base) else "no")
+        write_atomic(cache, answer.encode(), durable=False)
+    return answer.endswith("yes")
 
 
 def assemble(pod: Pod, app: App) -> str:
