@@ -165,6 +165,9 @@ def test_global_options_stand_before_the_verb_or_after_it() -> None:
         (["image", "lst"], "did you mean 'podium image list'?"),
         (["stats"], "did you mean 'podium status'?"),
         (["qwertz"], "'podium --help' lists the verbs"),
+        (["image", "qwertz"], "'podium image --help' lists the verbs"),
+        (["-x", "list"], "see 'podium --help'"),
+        (["--debg", "list"], "did you mean --debug?"),
         ([], "'podium --help' lists them"),
     ],
 )

@@ -117,7 +117,7 @@ def find(words: list[str], context: Context) -> tuple[Command | None, list[str]]
             return None, [name]
         name, rest = f"{name} {rest[0]}", rest[1:]
         if name not in inner:
-            raise _no_verb(name, inner)
+            raise _no_verb(name.partition(" ")[2], [full.partition(" ")[2] for full in inner], f"{verb} ")
     return load(name), rest
 
 
@@ -129,13 +129,13 @@ def load(name: str) -> Command:
     return command
 
 
-def _no_verb(verb: str, known: list[str]) -> BadUsage:
+def _no_verb(verb: str, known: list[str], group: str = "") -> BadUsage:
     import difflib
 
     near = difflib.get_close_matches(verb, known, 1)
     return BadUsage(
-        f"podium has no verb {verb!r}",
-        hint=f"did you mean 'podium {near[0]}'?" if near else "'podium --help' lists the verbs",
+        f"podium has no verb {group + verb!r}",
+        hint=f"did you mean 'podium {group}{near[0]}'?" if near else f"'podium {group}--help' lists the verbs",
         subject=verb,
     )
 
@@ -147,8 +147,8 @@ def _take_globals(words: list[str], context: Context) -> list[str]:
 
     helps = ("-h", "--help", "--version")
     end = next((i for i, w in enumerate(words) if w in helps), len(words))
-    end = min(end, parse.leading(words[:end], GLOBALS, "[options] VERB"))
-    _set(context, parse.options(words[:end], GLOBALS, "[options] VERB"))
+    end = min(end, parse.leading(words[:end], GLOBALS, ""))
+    _set(context, parse.options(words[:end], GLOBALS, ""))
     return words[end:]
 
 

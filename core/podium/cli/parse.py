@@ -138,11 +138,13 @@ def unknown(word: str, known: Sequence[Option], place: str) -> BadUsage:
     import difflib
 
     name = word.partition("=")[0]
+    see = f"see '{f'podium {place}'.strip()} --help'"
     if not word.startswith("-"):
-        return BadUsage(f"'podium {place}': unexpected {word!r}", hint=f"see 'podium {place} --help'", subject=word)
+        return BadUsage(f"'podium {place}': unexpected {word!r}", hint=see, subject=word)
     near = difflib.get_close_matches(name, [o.flag for o in known], 1)
-    hint = f"did you mean {near[0]}?" if near else f"see 'podium {place} --help'"
-    return BadUsage(f"'podium {place}' has no option {name}", hint=hint, subject=name)
+    hint = f"did you mean {near[0]}?" if near else see
+    who = f"'podium {place}'" if place else "podium"
+    return BadUsage(f"{who} has no option {name}", hint=hint, subject=name)
 
 
 def _argparse(words: list[str], known: Sequence[Option], place: str) -> tuple[dict[str, Any], list[str]]:
