@@ -1,1 +1,1 @@
-"""Collecting pods: mark, sweep, release, verify, delete. See docs/gc.md."""
+"""Collecting pods that have ended: mark, sweep, audit. See docs/gc.md."""

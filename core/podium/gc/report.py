@@ -1,19 +1,21 @@
-"""What a pass of gc did: `podium.gc/1`."""
+"""What a collection did, as it is told to people and to scripts."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+SCHEMA = "podium.gc/1"
+
 
 class Kept(NamedTuple):
-    """A pod that is not due."""
+    """A pod that has ended and was not collected, and why."""
 
     uuid: str
     reason: str
 
 
 class Failure(NamedTuple):
-    """A pod that could not be collected, and stays as gc-failed."""
+    """A pod that could not be collected; `reason` is the error's machine word, `attempts` counts this one."""
 
     uuid: str
     reason: str
@@ -22,7 +24,7 @@ class Failure(NamedTuple):
 
 
 class Released(NamedTuple):
-    """A resource that was released, and by whom: `plugin`, `ledger` or `audit`."""
+    """A host resource that was let go, by `plugin`, `ledger` or `audit`."""
 
     uuid: str
     kind: str
@@ -31,17 +33,18 @@ class Released(NamedTuple):
 
 
 class Dispatched(NamedTuple):
-    """Whose code collected a pod; see `podium.stage1.dispatch.Choice`."""
+    """Which code served a pod: `via` is installed, pin, compatible or ledger; `why` what kept better ones from it."""
 
     uuid: str
     stage1: str
     version: str
     digest: str
     via: str
+    why: str = ""
 
 
 class GcReport(NamedTuple):
-    """See each field's type; `marked` and `collected` are uuids."""
+    """A whole pass; the lists are filled as it goes."""
 
     marked: list[str]
     collected: list[str]
@@ -51,9 +54,13 @@ class GcReport(NamedTuple):
     dispatch: list[Dispatched]
 
     def to_json(self) -> dict[str, Any]:
-        """As `podium gc --format json` prints it."""
-        lists = {
-            name: [item if isinstance(item, str) else item._asdict() for item in getattr(self, name)]
-            for name in self._fields
+        """The report as `podium.gc/1`."""
+        return {
+            "schema": SCHEMA,
+            "marked": self.marked,
+            "collected": self.collected,
+            "kept": [k._asdict() for k in self.kept],
+            "failed": [f._asdict() for f in self.failed],
+            "released": [r._asdict() for r in self.released],
+            "dispatch": [d._asdict() for d in self.dispatch],
         }
-        return {"schema": "podium.gc/1", **lists}

@@ -1,18 +1,46 @@
-"""A cgroup: the pod's if its path ends in the pod's uuid. What is in it is killed first."""
+"""Cgroups: `id` is the path below every hierarchy, one component of which is the pod's uuid."""
 
 from __future__ import annotations
 
-from podium.errors import Failed
-from podium.gc.reclaim import refuse
-from podium.linux import cgroup
-from podium.pods.lifecycle import PodRef
-from podium.types import Resource
+import os
+from typing import TYPE_CHECKING
+
+from podium.errors import HostLacks
+from podium.gc.reclaim import Leftover
+from podium.linux import cgroup, hierarchies
+
+if TYPE_CHECKING:
+    from podium.gc.reclaim import Claim
 
 
-def release(pod: PodRef, resource: Resource) -> None:
-    """See `podium.gc.reclaim.reclaim`."""
-    if pod.uuid not in resource.id.split("/"):
-        raise refuse(pod, resource, "its path does not name the pod")
-    if not cgroup.kill(resource.id):
-        raise Failed(f"processes in cgroup {resource.id} survive SIGKILL", subject=pod.uuid)
-    cgroup.remove(resource.id)
+def exists(path: str) -> bool:
+    """Whether any hierarchy has the cgroup."""
+    try:
+        return any(os.path.isdir(folder) for folder in hierarchies.current().folders(path))
+    except HostLacks:
+        return False
+
+
+def end(path: str, uuid: str) -> None:
+    """Kill what is in a cgroup, and remove it.
+
+    Raises:
+        Leftover: processes survive SIGKILL; names them.
+    """
+    if not cgroup.kill(path):
+        pids = ", ".join(map(str, cgroup.procs(path)[:5]))
+        raise Leftover(f"processes of pod {uuid} survive SIGKILL in cgroup {path}: pid {pids}", subject=path)
+    cgroup.remove(path)
+
+
+def present(claim: Claim) -> bool:
+    """See the package."""
+    parts = claim.resource.id.split("/")
+    if claim.uuid not in parts or any(part in ("", ".", "..") for part in parts):
+        raise claim.not_provable("its path does not carry the pod's uuid")
+    return exists(claim.resource.id)
+
+
+def release(claim: Claim) -> None:
+    """See the package."""
+    end(claim.resource.id, claim.uuid)

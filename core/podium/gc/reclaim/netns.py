@@ -1,20 +1,27 @@
-"""A pinned network namespace: the pod's if its name has the pod's uuid, or it is the inode that the ledger has."""
+"""Network namespaces: `id` is the path of the file that keeps one, whose name carries the pod's uuid."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from podium.gc.reclaim import refuse
 from podium.linux import namespaces
-from podium.pods.lifecycle import PodRef
-from podium.types import Resource
+
+if TYPE_CHECKING:
+    from podium.gc.reclaim import Claim
 
 
-def release(pod: PodRef, resource: Resource) -> None:
-    """See `podium.gc.reclaim.reclaim`. The id is the path of the pin; attribute `inode` is the namespace's."""
-    if not os.path.lexists(resource.id):
-        return
-    inode = resource.attrs.get("inode")
-    if pod.uuid not in resource.id and inode is None:
-        raise refuse(pod, resource, "neither its name nor an inode shows that it is the pod's")
-    namespaces.unpin_netns(resource.id, inode)
+def present(claim: Claim) -> bool:
+    """See the package."""
+    path = claim.resource.id
+    if not os.path.lexists(path):
+        return False
+    if claim.uuid not in os.path.basename(path):
+        raise claim.not_provable("its name does not carry the pod's uuid")
+    return True
+
+
+def release(claim: Claim) -> None:
+    """See the package. The inode of a namespace means nothing after a reboot; the name does."""
+    inode = claim.resource.attrs.get("inode") if claim.this_boot else None
+    namespaces.unpin_netns(claim.resource.id, None if inode is None else int(inode))

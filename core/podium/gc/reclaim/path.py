@@ -1,26 +1,35 @@
-"""A file or folder outside the pod's own: the pod's if its name has the pod's uuid, or it is the recorded inode."""
+"""Files and folders outside of the pod's own: `id` is the path; `attrs` may have `st_dev` and `st_ino`.
+
+One below the pod's folder goes with that. Another is the pod's if its name carries the pod's uuid, or if it has the
+recorded device and inode.
+"""
 
 from __future__ import annotations
 
 import os
-import stat
+from typing import TYPE_CHECKING
 
-from podium.gc.reclaim import refuse
 from podium.linux.tree import remove_tree
-from podium.pods.lifecycle import PodRef
-from podium.types import Resource
+
+if TYPE_CHECKING:
+    from podium.gc.reclaim import Claim
 
 
-def release(pod: PodRef, resource: Resource) -> None:
-    """See `podium.gc.reclaim.reclaim`. The id is the path; attributes `st_dev` and `st_ino`."""
+def present(claim: Claim) -> bool:
+    """See the package."""
+    path = claim.resource.id
+    if claim.inside(path) is not None:
+        return False
     try:
-        there = os.lstat(resource.id)
-    except FileNotFoundError:
-        return
-    recorded = (resource.attrs.get("st_dev"), resource.attrs.get("st_ino"))
-    if pod.uuid not in resource.id and recorded != (there.st_dev, there.st_ino):
-        raise refuse(pod, resource, "what is there now is not what the pod made")
-    if stat.S_ISDIR(there.st_mode):
-        remove_tree(os.path.dirname(resource.id), os.path.basename(resource.id))
-    else:
-        os.unlink(resource.id)
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if claim.uuid in os.path.basename(path) or claim.recorded_file() == (status.st_dev, status.st_ino):
+        return True
+    raise claim.not_provable("its name does not carry the pod's uuid, nor are device and inode those recorded")
+
+
+def release(claim: Claim) -> None:
+    """See the package. Neither links are followed nor mounts crossed."""
+    parent, name = os.path.split(claim.resource.id)
+    remove_tree(parent, name)

@@ -1,25 +1,47 @@
-"""A process: the pod's if pid, start time and boot are those that the ledger has."""
+"""Processes: `attrs` have pid, start_time and boot_id; anything less names no process."""
 
 from __future__ import annotations
 
-import signal
+from signal import SIGKILL
+from typing import TYPE_CHECKING
 
-from podium.errors import Failed
-from podium.gc.reclaim import refuse
+from podium.gc.reclaim import Leftover
 from podium.linux import procs
-from podium.pods.lifecycle import PodRef
-from podium.types import Resource
+from podium.linux.procs import Process
 
-TIMEOUT = 5.0  # seconds
+if TYPE_CHECKING:
+    from podium.gc.reclaim import Claim
+
+_TIMEOUT = 5.0  # seconds that a killed process may take to end
 
 
-def release(pod: PodRef, resource: Resource) -> None:
-    """See `podium.gc.reclaim.reclaim`."""
+def end(process: Process, uuid: str) -> None:
+    """Kill exactly this process and wait until it has ended.
+
+    Raises:
+        Leftover: it survives SIGKILL.
+    """
+    procs.signal_process(process, SIGKILL)
+    if not procs.wait_end(process, _TIMEOUT):
+        raise Leftover(f"process {process.pid} of pod {uuid} survives SIGKILL", subject=str(process.pid))
+
+
+def _process(claim: Claim) -> Process | None:
+    """The process; None if it was never identified: it was not started, or it ends with the pod's cgroup."""
     try:
-        process = procs.Process.from_json(dict(resource.attrs))
+        return Process.from_json(dict(claim.resource.attrs))
     except (KeyError, TypeError, ValueError):
-        if not resource.held:
-            return  # it was never started, or nobody could say as what
-        raise refuse(pod, resource, "the ledger does not say when it was started") from None
-    if procs.signal_process(process, signal.SIGKILL) and not procs.wait_end(process, TIMEOUT):
-        raise Failed(f"process {process.pid} survives SIGKILL", subject=pod.uuid)
+        return None
+
+
+def present(claim: Claim) -> bool:
+    """See the package."""
+    process = _process(claim)
+    return process is not None and procs.alive(process)
+
+
+def release(claim: Claim) -> None:
+    """See the package."""
+    process = _process(claim)
+    assert process is not None
+    end(process, claim.uuid)

@@ -1,0 +1,122 @@
+"""Mark: a rename for each pod that has ended, was abandoned, or was prepared and never run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from podium.errors import HostLacks, PodiumError
+from podium.gc import grace, knowledge
+from podium.gc.knowledge import Known
+from podium.gc.report import Failure, Kept
+from podium.linux import cgroup
+from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
+from podium.pods import lifecycle, lock
+from podium.trace import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podium.pods.lifecycle import PodRef
+
+_TO = {EMBRYO: GARBAGE, PREPARE: GARBAGE, PREPARED: GARBAGE, RUN: EXITED_GARBAGE}
+
+
+class Marking(NamedTuple):
+    """What was marked; `known` is what was read of pods on the way, by uuid."""
+
+    marked: list[str]
+    kept: list[Kept]
+    failed: list[Failure]
+    known: dict[str, Known]
+
+
+class Marker:
+    """One pass over pods that are not marked yet.
+
+    Args:
+        data: where.
+        parent: of the pods' cgroups, as configured.
+        expire_prepared: seconds after which a prepared pod that nobody ran is garbage.
+        dry_run: tell, but change nothing.
+    """
+
+    def __init__(self, data: DataDir, parent: str, expire_prepared: float, *, dry_run: bool) -> None:
+        self._data = data
+        self._parent = parent
+        self._expire = expire_prepared
+        self._dry = dry_run
+        self._now = grace.now()
+        self._cgroups: dict[str, set[str]] = {}
+        self.done = Marking([], [], [], {})
+
+    def mark(self, pods: Iterable[PodRef]) -> Marking:
+        """Mark those of `pods` that can be."""
+        for pod in pods:
+            if pod.phase not in _TO:
+                continue
+            try:
+                self._consider(pod)
+            except FileNotFoundError:
+                continue  # somebody else was quicker
+            except (PodiumError, OSError) as e:
+                reason = e.reason if isinstance(e, PodiumError) else "os-error"
+                self.done.failed.append(Failure(pod.uuid, reason, str(e), 0))
+        return self.done
+
+    def _consider(self, pod: PodRef) -> None:
+        fd = lock.try_lock(pod.path)
+        if fd is None:
+            return  # it is alive, or somebody works on it
+        try:
+            known = knowledge.read(pod)
+            if known.newer is not None:
+                self.done.failed.append(Failure(pod.uuid, known.newer.reason, known.newer.message, 0))
+            elif self._ready(pod, known):
+                self._move(pod, known)
+        finally:
+            os.close(fd)
+
+    def _ready(self, pod: PodRef, known: Known) -> bool:
+        if pod.phase == PREPARED:
+            if self._expire <= 0:
+                return True
+            created = grace.created(known.envelope.created if known.envelope else None)
+            return grace.age(pod.path, created, self._now, stamp=not self._dry) >= self._expire
+        if pod.phase == RUN:
+            for path in cgroup_paths(pod.uuid, known, self._parent):
+                if self._populated(path):
+                    pids = ", ".join(map(str, cgroup.procs(path)[:5]))
+                    self.done.kept.append(Kept(pod.uuid, f"processes of it still run (pid {pids})"))
+                    return False
+        return True
+
+    def _populated(self, path: str) -> bool:
+        parent, _, name = path.rpartition("/")
+        try:
+            if parent not in self._cgroups:
+                self._cgroups[parent] = cgroup.existing(parent)
+            return name in self._cgroups[parent] and cgroup.populated(path)
+        except HostLacks:
+            return False
+
+    def _move(self, pod: PodRef, known: Known) -> None:
+        if not self._dry:
+            if pod.phase == RUN:
+                # Where no end was recorded, the grace period begins now.
+                grace.age(pod.path, grace.ended(known.runtime), self._now)
+            trace("gc:mark")
+            # Not fsynced: if a power loss undoes it, the next gc marks the pod again.
+            lifecycle.move(self._data, pod, _TO[pod.phase], durable=False)
+            trace("gc:marked")
+        self.done.marked.append(pod.uuid)
+        self.done.known[pod.uuid] = known
+
+
+def cgroup_paths(uuid: str, known: Known, parent: str) -> list[str]:
+    """Where a pod's cgroup may be: as recorded, else below the configured or the usual parent."""
+    paths = [f"{parent}/{uuid}", f"podium/{uuid}"]
+    recorded = known.runtime.cgroup if known.runtime else ""
+    if isinstance(recorded, str) and recorded.rpartition("/")[2] == uuid and ".." not in recorded.split("/"):
+        paths.insert(0, recorded.lstrip("/"))
+    return list(dict.fromkeys(paths))

@@ -1,0 +1,289 @@
+"""Sweep: release what marked pods hold on the host, verify, delete their folders.
+
+Once everything of a pod is released, its folder is renamed to `tmp/gc-<uuid>`, and then deleted. So a pod is whole or
+gone; what a gc that was killed has not deleted yet, the next one does: nobody holds its lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from podium.errors import Corrupt, InterfaceMismatch, PluginRefused, PodiumError
+from podium.gc import audit, grace, knowledge, reclaim
+from podium.gc.marking import cgroup_paths
+from podium.gc.report import Dispatched, Failure, GcReport, Kept, Released
+from podium.linux.tree import remove_tree
+from podium.paths import EXITED_GARBAGE, GARBAGE, DataDir
+from podium.pods import ledger as ledgers
+from podium.pods import lifecycle, lock
+from podium.pods.ledger import PodLedger
+from podium.pods.lifecycle import GC_FAILED, PodRef, is_uuid
+from podium.stage1.dispatch import Choice, Dispatcher
+from podium.trace import trace
+
+if TYPE_CHECKING:
+    from podium.config import Config
+    from podium.gc.knowledge import Known
+
+DELETING = "gc-"  # prefix in tmp/
+_MAKING = "pod-"  # prefix in tmp/ of a pod's folder before it is an embryo
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Sweep:
+    """One pass over marked pods; see `collector.collect` for the arguments."""
+
+    def __init__(
+        self,
+        data: DataDir,
+        config: Config,
+        grace_period: float,
+        report: GcReport,
+        known: dict[str, Known],
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._data = data
+        self._parent = config.get("cgroup", "parent")
+        self._timeout = config.get("stage1", "gc-timeout")
+        self._grace = grace_period
+        self._report = report
+        self._known = known
+        self._dry = dry_run
+        self._now = grace.now()
+        self._dispatcher = Dispatcher(data, config)
+        self._unusable: dict[Choice, str] = {}
+        self._host: audit.Host | None = None
+
+    def __enter__(self) -> Sweep:
+        """Workers end when the block does."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._dispatcher.__exit__(*exc)
+
+    def collect(self, pod: PodRef, *, wait: bool = False) -> None:
+        """Collect one pod, if it is past its grace period and nobody else is at it.
+
+        Args:
+            pod: where it was last seen.
+            wait: if somebody else is at it, wait until he is done.
+        """
+        locked = lifecycle.lock_pod(self._data, pod)
+        while locked is not None and locked[1] is None and wait:
+            lock.wait_free(locked[0].path)
+            locked = lifecycle.lock_pod(self._data, pod)
+        if locked is None:
+            return
+        pod, fd = locked
+        if fd is None:
+            return
+        try:
+            self._locked(pod)
+        finally:
+            os.close(fd)
+
+    def _locked(self, pod: PodRef) -> None:
+        known = self._known.pop(pod.uuid, None) or knowledge.read(pod)
+        if pod.phase not in (EXITED_GARBAGE, GARBAGE):
+            if self._dry:
+                self._report.collected.append(pod.uuid)  # it would have been marked
+            return
+        if known.newer is not None:
+            self._report.failed.append(Failure(pod.uuid, known.newer.reason, known.newer.message, 0))
+            return
+        if pod.phase == EXITED_GARBAGE and self._grace > 0:
+            age = grace.age(pod.path, grace.ended(known.runtime), self._now, stamp=not self._dry)
+            if age < self._grace:
+                left = self._grace - age
+                self._report.kept.append(Kept(pod.uuid, f"its grace period lasts {left:.0f} s more"))
+                return
+        if not self._dry:
+            try:
+                self._release(pod, known)
+                self._delete(pod)
+            except (PodiumError, OSError) as e:
+                self._failed(pod, e)
+                return
+        self._report.collected.append(pod.uuid)
+
+    def _release(self, pod: PodRef, known: Known) -> None:
+        """Release everything of a pod. Raises what prevents it."""
+        trace("gc:locked")
+        if self._host is None:
+            self._host = audit.Host(self._data)
+        uuid = pod.uuid
+        before, size = _read_ledger(pod)
+        choice = self._dispatch(pod, known)
+        if choice is not None:
+            self._dispatcher.worker(choice).call("gc", pod.path, self._timeout)
+        trace("gc:plugin-done")
+        ledger = before if _size(pod) == size else _read_ledger(pod)[0]
+        folder = os.path.join(self._host.pods, pod.phase, uuid)
+        touched = self._walk(uuid, folder, before, ledger)
+        trace("gc:ledger-done")
+        cgroups = cgroup_paths(uuid, known, self._parent)
+        found = audit.release(self._host, uuid, folder, cgroups)
+        self._report.released.extend(Released(uuid, kind, id, "audit") for kind, id in found)
+        trace("gc:audited")
+        if touched or found:
+            audit.verify(self._data, uuid, cgroups)
+        trace("gc:verified")
+
+    def _dispatch(self, pod: PodRef, known: Known) -> Choice | None:
+        """The code that serves the pod, loaded; None: the ledger serves."""
+        envelope = known.envelope
+        if envelope is None:
+            if known.problem is not None:
+                self._report.dispatch.append(Dispatched(pod.uuid, "unknown", "", "", "ledger", known.problem.message))
+            return None
+        choice = self._dispatcher.choose(envelope)
+        why = "; ".join(choice.why_not)
+        if choice.via != "ledger":
+            if choice not in self._unusable:
+                try:
+                    self._dispatcher.worker(choice)
+                except (PluginRefused, InterfaceMismatch) as e:
+                    self._unusable[choice] = e.message
+            if choice in self._unusable:
+                why = "; ".join((*choice.why_not, self._unusable[choice]))
+                choice = Choice("ledger", None)
+        s = envelope.stage1
+        self._report.dispatch.append(Dispatched(pod.uuid, s.name, s.version, s.digest, choice.via, why))
+        return None if choice.via == "ledger" else choice
+
+    def _walk(self, uuid: str, folder: str, before: PodLedger, ledger: PodLedger) -> bool:
+        """Release what the ledger lists, the last first; returns whether anything was listed before."""
+        listed = {r.number: (r, before.from_this_boot(r)) for r in before.outstanding()}
+        still = {r.number for r in ledger.outstanding()}
+        listed.update({r.number: (r, ledger.from_this_boot(r)) for r in ledger.outstanding()})
+        for number in sorted(listed, reverse=True):
+            resource, this_boot = listed[number]
+            claim = reclaim.Claim(resource, uuid, folder, this_boot)
+            if number not in still:
+                self._report.released.append(Released(uuid, resource.kind, resource.id, "plugin"))
+                _refuse_leftover(claim)
+                continue
+            if reclaim.release(claim):
+                self._report.released.append(Released(uuid, resource.kind, resource.id, "ledger"))
+            try:
+                ledger.released(number, "ledger")
+            except OSError:
+                pass  # a full disk must not keep a pod; the next walk would find it gone
+            trace(f"gc:released:{resource.kind}")
+        return bool(listed)
+
+    def _delete(self, pod: PodRef) -> None:
+        name = DELETING + pod.uuid
+        trace("gc:delete")
+        try:
+            os.rename(pod.path, self._data.at("tmp", name))
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+            remove_tree(self._data.phase(pod.phase), pod.uuid)
+            return
+        trace("gc:deleting")
+        try:
+            remove_tree(self._data.tmp, name)
+        except BaseException:
+            os.rename(self._data.at("tmp", name), pod.path)  # what is left is the pod's, so it must be seen as such
+            raise
+        trace("gc:deleted")
+
+    def _failed(self, pod: PodRef, error: PodiumError | OSError) -> None:
+        reason = error.reason if isinstance(error, PodiumError) else "os-error"
+        attempts = record_failure(pod.path, reason, str(error))
+        self._report.failed.append(Failure(pod.uuid, reason, str(error), attempts))
+
+    def finish_deletions(self) -> None:
+        """Delete what a gc that was killed has left in tmp/."""
+        if self._dry:
+            return
+        try:
+            names = os.listdir(self._data.tmp)
+        except FileNotFoundError:
+            return
+        for name in names:
+            path = self._data.at("tmp", name)
+            if name.startswith(DELETING) and is_uuid(uuid := name.removeprefix(DELETING)):
+                self._finish(PodRef(GARBAGE, uuid, self._data.pod(GARBAGE, uuid)), path)
+            elif name.startswith(_MAKING) and is_uuid(name.removeprefix(_MAKING)):
+                self._abandoned(path)
+
+    def _finish(self, pod: PodRef, path: str) -> None:
+        try:
+            fd = lock.try_lock(path)
+        except FileNotFoundError:
+            return
+        if fd is None:
+            return  # whoever deletes it is still at it
+        try:
+            remove_tree(self._data.tmp, os.path.basename(path))
+            self._report.collected.append(pod.uuid)
+        except (PodiumError, OSError) as e:
+            os.rename(path, pod.path)
+            self._failed(pod, e)
+        finally:
+            os.close(fd)
+
+    def _abandoned(self, path: str) -> None:
+        """An empty folder, made to become a pod's: its maker locks it at once, so one that is free is nobody's."""
+        try:
+            free = grace.seconds_unchanged(path) > 60 and not lock.is_locked(path)
+            if free:
+                os.rmdir(path)
+        except OSError:
+            pass  # it became a pod
+
+
+def record_failure(folder: str, reason: str, message: str) -> int:
+    """Write gc-failed.json; returns the attempts so far. A full disk loses the count, not the pod."""
+    from podium import records
+    from podium.clock import rfc3339
+    from podium.linux.files import write_atomic
+
+    path, at = os.path.join(folder, GC_FAILED), rfc3339()
+    try:
+        old = records.read(path, "the gc record")
+        attempts, first = int(old["attempts"]) + 1, str(old["first"])
+    except (OSError, Corrupt, KeyError, TypeError, ValueError):
+        attempts, first = 1, at
+    record = {"reason": reason, "message": message, "attempts": attempts, "first": first, "last": at}
+    try:
+        write_atomic(path, records.seal(record) + b"\n", durable=False)
+    except OSError:
+        pass
+    return attempts
+
+
+def _size(pod: PodRef) -> int:
+    try:
+        return os.lstat(os.path.join(pod.path, ledgers.FILE)).st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _read_ledger(pod: PodRef) -> tuple[PodLedger, int]:
+    """The ledger, and its size. One that can't be read at all is put aside: plugin and audit do without."""
+    try:
+        return PodLedger(pod.path), _size(pod)
+    except (Corrupt, OSError):
+        path = os.path.join(pod.path, ledgers.FILE)
+        os.rename(path, path + ".damaged")
+        return PodLedger(pod.path), -1
+
+
+def _refuse_leftover(claim: reclaim.Claim) -> None:
+    """What a plugin says it released must be gone; core does not guess why it is not."""
+    try:
+        left = reclaim.present(claim)
+    except (reclaim.NotProvable, reclaim.NoReclaimer):
+        return  # another's by now, or nothing that core can see
+    if left:
+        raise reclaim.Leftover(
+            f"{claim.what} of pod {claim.uuid} is still there, though the plugin recorded its release",
+            subject=claim.resource.id,
+        )
