@@ -357,6 +357,15 @@ class Supervisor(Protocol):
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox`, serve them until the pod ends; returns the pod's exit code."""
 
+    def make_cgroup(self) -> str:
+        """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy.
+
+        `run_apps` does it too: only a stage1 that puts a process of its own there calls it.
+        """
+
+    def facts(self, **facts: Any) -> None:
+        """Record what `podium status` shall tell of the run."""
+
     def leader(self, process: Process) -> None:
         """Record the process that stands for the pod (the sandbox's init)."""
 
@@ -371,6 +380,10 @@ class Sandbox(Protocol):
     @property
     def default_capabilities(self) -> Sequence[str] | None:
         """What an app that asks for no capability isolator retains; None: everything that podium has."""
+
+    @property
+    def ptmx(self) -> str:
+        """Path, for the supervisor, of the ptmx of the devpts that the apps see."""
 
     def root(self, app: App) -> str:
         """Path of the app's rootfs, as seen after the namespaces have been joined."""

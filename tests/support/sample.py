@@ -20,6 +20,7 @@ def leave(what):
 class Sandbox:
     namespaces = {{}}
     default_capabilities = None
+    ptmx = "/dev/ptmx"
 
     def __init__(self, pod):
         self.pod = pod

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from podium.errors import HostLacks
 from podium.linux import caps, cgroup, seccomp
 from podium.linux.resolve import open_in_root
+from podium.sandbox import rootfs
 from podium.sandbox.app import DEFAULT_PATH
 from podium.sandbox.launch import Launch
 from podium.sandbox.users import identify
@@ -20,7 +21,7 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
     Raises:
         BadInput: its image lacks the user or group, or names an unknown capability or system call.
     """
-    root = os.open(sandbox.root(app), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(rootfs.path(pod, app), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         who = identify(root, app.user, app.group, app.supplementary_gids)
         _make_working_dir(root, app.working_dir)

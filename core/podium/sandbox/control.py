@@ -66,7 +66,13 @@ def running(pod: Pod, app: str) -> Process:
     return process
 
 
-def enter(pod: Pod, request: EnterRequest, namespaces: Mapping[str, int], default: tuple[str, ...] = SHELL) -> int:
+def enter(
+    pod: Pod,
+    request: EnterRequest,
+    namespaces: Mapping[str, int],
+    default: tuple[str, ...] = SHELL,
+    ptmx: str = "/dev/ptmx",
+) -> int:
     """Run a command beside an app, with all of the app's restrictions and in its cgroup, as `stage1_enter` has to.
 
     Args:
@@ -74,6 +80,7 @@ def enter(pod: Pod, request: EnterRequest, namespaces: Mapping[str, int], defaul
         request: what to run.
         namespaces: kind → descriptor of the app's namespaces.
         default: what to run when no command was given.
+        ptmx: of the devpts that the app sees.
 
     Returns:
         The command's exit code, 128 + N for a signal.
@@ -81,7 +88,7 @@ def enter(pod: Pod, request: EnterRequest, namespaces: Mapping[str, int], defaul
     running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or default)
     if request.tty:
-        terminal = Terminal(request.stdio[0], request.stdio[1])
+        terminal = Terminal(request.stdio[0], request.stdio[1], ptmx)
         pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
         return _serve_terminal(terminal, pid)
     pid = apps.start(launch, namespaces, request.stdio)

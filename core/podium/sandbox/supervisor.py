@@ -109,9 +109,9 @@ class PodSupervisor:
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox` and serve them until the pod ends; returns its exit code."""
         trace("run:sandbox")
-        self._make_cgroup()
+        self.make_cgroup()
         if self._options.tty and self._options.stdio:
-            self._terminal = Terminal(self._options.stdio[0], self._options.stdio[1])
+            self._terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
         single = len(self._pod.apps) == 1
         for app in self._pod.apps:
             process = AppProcess(self._pod, app)
@@ -152,12 +152,15 @@ class PodSupervisor:
     def _ended(self, code: int) -> None:
         self._update(finished=rfc3339(), finished_boottime=since_boot(), boot=procs.boot_id(), exit_code=code)
 
-    def _make_cgroup(self) -> None:
-        self._cgroup = self.ledger.intend("cgroup", self._pod.cgroup)
-        trace("run:cgroup-intended")
-        cgroup.create(self._pod.cgroup)
-        self.ledger.held(self._cgroup)
-        trace("run:cgroup")
+    def make_cgroup(self) -> str:
+        """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy."""
+        if self._cgroup is None:
+            self._cgroup = self.ledger.intend("cgroup", self._pod.cgroup)
+            trace("run:cgroup-intended")
+            cgroup.create(self._pod.cgroup)
+            self.ledger.held(self._cgroup)
+            trace("run:cgroup")
+        return self._pod.cgroup
 
     def _remove_cgroup(self) -> None:
         if self._cgroup is not None:

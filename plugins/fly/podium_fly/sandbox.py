@@ -31,6 +31,11 @@ class FlySandbox:
         """All of podium's: fly is for software of the host that comes as an image."""
         return None
 
+    @property
+    def ptmx(self) -> str:
+        """The host's."""
+        return "/dev/ptmx"
+
     def root(self, app: App) -> str:
         """The app's rootfs."""
         return rootfs.path(self._pod, app)

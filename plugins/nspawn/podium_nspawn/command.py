@@ -1,0 +1,51 @@
+"""The command line of systemd-nspawn: a pure function of the pod. See systemd-nspawn(1)."""
+
+from __future__ import annotations
+
+from podium.types import Pod
+
+PLACEHOLDER = "/usr/bin/busybox"
+STAGE2 = "/opt/stage2"
+
+# The lock and the unix-export folder of /run/systemd/nspawn are not needed, a tmpfs on /tmp is the apps' own business,
+# and each app has a system call filter of its own (nspawn's costs 25 ms of CPU).
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "SYSTEMD_NSPAWN_LOCK": "0",
+    "SYSTEMD_NSPAWN_TMPFS_TMP": "0",
+    "SYSTEMD_SECCOMP": "0",
+}
+
+
+def hostname(pod: Pod) -> str:
+    """The pod's host name: as asked, else its name, else made from its uuid."""
+    return pod.hostname or pod.name or f"podium-{pod.uuid[:8]}"
+
+
+def arguments(pod: Pod, root: str) -> list[str]:
+    """argv that makes the sandbox around `root`, with a placeholder as its only process."""
+    private = ["--private-network"] if pod.network.names == ("none",) else []
+    return [
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--as-pid2",
+        "--console=pipe",
+        "--link-journal=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+        f"--machine=podium-{pod.uuid}",
+        f"--hostname={hostname(pod)}",
+        f"--uuid={pod.uuid.replace('-', '')}",
+        *private,
+        f"--directory={root}",
+        PLACEHOLDER,
+        "sleep",
+        "2147483647",
+    ]
+
+
+def app_root(app: str) -> str:
+    """Where an app's rootfs is inside the sandbox."""
+    return f"{STAGE2}/{app}/rootfs"

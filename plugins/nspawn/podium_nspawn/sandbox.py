@@ -1,0 +1,216 @@
+"""The sandbox: systemd-nspawn with a placeholder as its only process, into whose namespaces the apps are started."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from podium.errors import Failed, HostLacks
+from podium.linux import caps, cgroup, mount, namespaces, procs
+from podium.linux.procs import Process
+from podium.linux.resolve import ensure_mountpoint, open_dir
+from podium.sandbox import rootfs, volumes
+from podium.types import App, Pod
+from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
+
+START_TIMEOUT = 30.0  # seconds
+_KINDS = ("mnt", "pid", "ipc", "uts", "net")
+_FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
+_OWN_FOLDERS = ("/proc", "/sys", "/dev")
+_HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
+_MACHINE_RUN = "/run/systemd/nspawn"
+
+
+class NspawnSandbox:
+    """See `podium.types.Sandbox`."""
+
+    def __init__(self, pod: Pod, cgroup_path: str) -> None:
+        self._pod = pod
+        self._cgroup = f"{cgroup_path}/_sandbox"  # no app's name: those have no underscore
+        self._root = os.path.join(pod.stage1_dir, "root")
+        self._nspawn = 0
+        self._fds: dict[str, int] = {}
+        self.leader: Process | None = None
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """Those of the sandbox."""
+        return self._fds
+
+    @property
+    def default_capabilities(self) -> Sequence[str] | None:
+        """The specification's default set (appc ace.md, os/linux/capabilities-retain-set)."""
+        return caps.DEFAULT_NAMES
+
+    @property
+    def ptmx(self) -> str:
+        """Of the sandbox's own devpts."""
+        assert self.leader is not None
+        return f"/proc/{self.leader.pid}/root/dev/pts/ptmx"
+
+    def root(self, app: App) -> str:
+        """The app's rootfs, as seen inside."""
+        return app_root(app.name)
+
+    def make(self) -> None:
+        """Make the sandbox, in a mount namespace of the supervisor's own that tells the host nothing.
+
+        Raises:
+            Failed: systemd-nspawn ended, or was not ready in time.
+        """
+        mount.unshare_mounts()
+        self._hide_machine_folder()
+        self._fill_root()
+        volumes.make_volumes(self._pod)
+        for app in self._pod.apps:
+            self._place(app)
+        self._start()
+        for app in self._pod.apps:
+            self._in_sandbox(app)
+
+    def close(self) -> None:
+        """End what is left of the sandbox."""
+        namespaces.close_all(self._fds)
+        self._fds = {}
+        if self._nspawn:
+            if self.leader is not None:
+                procs.signal_process(self.leader, signal.SIGKILL)
+            os.waitpid(self._nspawn, 0)
+            self._nspawn = 0
+
+    def _hide_machine_folder(self) -> None:
+        """What nspawn leaves in /run/systemd/nspawn goes with our mount namespace."""
+        if os.path.isdir(_MACHINE_RUN):
+            mount.mount("tmpfs", _MACHINE_RUN, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
+        else:
+            mount.mount("tmpfs", "/run", "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
+            os.makedirs(_MACHINE_RUN)
+
+    def _fill_root(self) -> None:
+        for folder in _FOLDERS:
+            os.makedirs(os.path.join(self._root, folder), mode=0o755, exist_ok=True)
+        for name, content in (
+            ("etc/os-release", "ID=podium\nNAME=podium\n"),
+            ("etc/machine-id", self._pod.uuid.replace("-", "") + "\n"),
+            (PLACEHOLDER[1:], ""),
+        ):
+            with open(os.path.join(self._root, name), "w", encoding="ascii") as f:
+                f.write(content)
+        mount.bind(busybox(), os.path.join(self._root, PLACEHOLDER[1:]), read_only=True)
+
+    def _place(self, app: App) -> None:
+        path = rootfs.assemble(self._pod, app)
+        root = open_dir(path)
+        try:
+            for folder in _OWN_FOLDERS:
+                os.close(ensure_mountpoint(root, folder, True))
+            if self._pod.network.names == ("host",):
+                files = [
+                    (source, ensure_mountpoint(root, source, False)) for source in _HOST_FILES if os.path.exists(source)
+                ]
+            else:
+                files = []
+            if app.readonly_rootfs:
+                for m in app.mounts:
+                    source = volumes.source_of(self._pod, self._pod.volumes[m.volume])
+                    os.close(ensure_mountpoint(root, m.target, os.path.isdir(source)))
+                rootfs.make_read_only(path)
+            for source, target in files:
+                mount.bind(source, target, read_only=True)
+                os.close(target)
+            volumes.mount_volumes(self._pod, app, root)
+        finally:
+            os.close(root)
+        inside = self._root + app_root(app.name)
+        os.makedirs(inside, mode=0o755, exist_ok=True)
+        mount.bind(path, inside, recursive=True)
+
+    def _start(self) -> None:
+        """Start nspawn and wait until it says that the sandbox is there (sd_notify(3))."""
+        name = f"\0podium/{self._pod.uuid}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.bind(name)
+            argv = arguments(self._pod, self._root)
+            cgroup.create(self._cgroup)
+            parent = os.getpid()
+            self._nspawn = cgroup.fork(self._cgroup)
+            if self._nspawn == 0:
+                self._become_nspawn(argv, "@" + name[1:], parent)
+            leader = self._wait_ready(notify)
+        self.leader = procs.identify(leader)
+        if self.leader is None:
+            raise Failed("the sandbox's first process ended at once; see the pod's plugin.log", subject=self._pod.uuid)
+        self._fds = namespaces.open_namespaces(self.leader, _KINDS)
+
+    def _become_nspawn(self, argv: list[str], notify: str, parent: int) -> None:
+        """The child's side of the fork: it never returns. What nspawn says goes to the pod's plugin.log."""
+        try:
+            cgroup.enter(self._cgroup)
+            procs.die_with_parent(signal.SIGKILL, parent)
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            os.execvpe(argv[0], argv, {**ENVIRONMENT, "NOTIFY_SOCKET": notify})
+        except BaseException as e:
+            os.write(2, f"{argv[0]}: {e}\n".encode())
+        finally:
+            os._exit(125)
+
+    def _wait_ready(self, notify: socket.socket) -> int:
+        """Pid of the sandbox's first process."""
+        pidfd = os.pidfd_open(self._nspawn)
+        deadline = time.monotonic() + START_TIMEOUT
+        leader = 0
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                ready = select.select([notify, pidfd], [], [], left)[0]
+                if notify in ready:
+                    fields = dict(line.partition("=")[::2] for line in notify.recv(4096).decode().splitlines())
+                    leader = int(fields.get("X_NSPAWN_LEADER_PID", leader))
+                    if fields.get("READY") == "1" and leader:
+                        return leader
+                elif pidfd in ready:
+                    raise Failed(
+                        "systemd-nspawn ended before the sandbox was ready",
+                        hint="what it said is in the pod's plugin.log; see 'podium stage1 check nspawn'",
+                        subject=self._pod.uuid,
+                    )
+        finally:
+            os.close(pidfd)
+        raise Failed(f"systemd-nspawn was not ready within {START_TIMEOUT:g} s", subject=self._pod.uuid)
+
+    def _in_sandbox(self, app: App) -> None:
+        """Mount what is the sandbox's own in an app's rootfs, in a child that has joined its mount namespace."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                namespaces.join({"mnt": self._fds["mnt"]})
+                self._share_kernel_folders(app)
+                os._exit(0)
+            except BaseException as e:
+                os.write(2, f"podium: {type(e).__name__}: {e}\n".encode())
+            finally:
+                os._exit(1)
+        if os.waitpid(pid, 0)[1] != 0:
+            raise Failed("the sandbox's /proc, /sys and /dev could not be mounted in the app's rootfs; see plugin.log")
+
+    def _share_kernel_folders(self, app: App) -> None:
+        """Inside: the app sees the sandbox's own /proc, /sys and /dev, as nspawn made them."""
+        root = open_dir(app_root(app.name))
+        for folder in _OWN_FOLDERS:
+            target = ensure_mountpoint(root, folder, True)
+            mount.bind(folder, target, recursive=True)
+            os.close(target)
+        os.close(root)
+
+
+def busybox() -> str:
+    """Path of a static busybox, the placeholder's program. Raises HostLacks."""
+    path = shutil.which("busybox")
+    if path is None:
+        raise HostLacks("busybox is not installed", hint="apt-get install busybox-static", subject="busybox")
+    return path
