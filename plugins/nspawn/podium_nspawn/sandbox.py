@@ -167,8 +167,8 @@ class NspawnSandbox:
         leader = 0
         try:
             while (left := deadline - time.monotonic()) > 0:
-                ready = select.select([notify, pidfd], [], [], left)[0]
-                if notify in ready:
+                ready = select.select([notify.fileno(), pidfd], [], [], left)[0]
+                if notify.fileno() in ready:
                     fields = dict(line.partition("=")[::2] for line in notify.recv(4096).decode().splitlines())
                     leader = int(fields.get("X_NSPAWN_LEADER_PID", leader))
                     if fields.get("READY") == "1" and leader:
