@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from importlib import metadata
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIBRARIES = ("pluggy", "python-prctl", "pyroute2", "psutil", "toml", "pyseccomp", "zstandard")
+LIBRARIES = ("pluggy", "python-prctl", "pyroute2", "psutil", "toml", "zstandard")
 PODIUM = {"podium": "core/podium"} | {
     f"podium_{name}": f"plugins/{name}/podium_{name}" for name in ("fly", "nspawn", "kvm")
 }
