@@ -1,7 +1,6 @@
 """From the words of a command line to `Args`.
 
-argparse reads the options. Operands are sorted out here, so that options may stand between and after them, and so that
-a mistake is told with what was meant.
+Options may stand between and after the operands, and a mistake is told with what was meant.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def arguments(command: Command, words: list[str]) -> Args:
         _check_passed(command, operands, bool(values.get("uuid_file")))
     else:
         own, dashes, rest = split(words, "--")
-        values, extra = _argparse(own, known, command.name)
+        values, extra = _read(own, known, command.name)
         for word in extra:
             if word.startswith("-") and word != "-":
                 raise unknown(word, known, command.name)
@@ -53,7 +52,7 @@ def options(words: list[str], known: Sequence[Option], place: str) -> dict[str, 
     Raises:
         BadUsage: something is no option, or lacks its value.
     """
-    values, extra = _argparse(words, known, place)
+    values, extra = _read(words, known, place)
     if extra:
         raise unknown(extra[0], known, place)
     return values
@@ -147,51 +146,42 @@ def unknown(word: str, known: Sequence[Option], place: str) -> BadUsage:
     return BadUsage(f"{who} has no option {name}", hint=hint, subject=name)
 
 
-def _argparse(words: list[str], known: Sequence[Option], place: str) -> tuple[dict[str, Any], list[str]]:
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise BadUsage(message.removeprefix("argument "), hint=f"see 'podium {place} --help'")
-
-    parser = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    for option in known:
-        flags = [option.flag, *([option.short] if option.short else [])]
-        action = "store_true" if not option.value else "append" if option.many else "store"
-        parser.add_argument(*flags, action=action, dest=option.dest)
-    found, extra = parser.parse_known_args(_joined(words, known, place))
-    values = defaults(known)
-    for option in known:
-        if hasattr(found, option.dest):
-            value = getattr(found, option.dest)
-            values[option.dest] = _value(option, value)
-    return values, extra
-
-
-def _joined(words: list[str], known: Sequence[Option], place: str) -> list[str]:
-    """`--flag VALUE` as `--flag=VALUE`, so that argparse takes no value for an option, and no operand for a value."""
+def _read(words: list[str], known: Sequence[Option], place: str) -> tuple[dict[str, Any], list[str]]:
+    """The values of all options among `words`, and the other words. (argparse takes 5 ms to import.)"""
     spelt = {name: o for o in known for name in (o.flag, o.short) if name}
-    result, at = [], 0
+    found: dict[Option, list[str]] = {}
+    extra, at = [], 0
     while at < len(words):
         word = words[at]
         if not word.startswith("-") or word == "-" or takes_value(word, known) is None:
-            result.append(word)
+            extra.append(word)
             at += 1
             continue
         end = after(words, at, known, place)
-        option = spelt.get(word)
-        if option is None or not option.value:
-            result.append(word)
+        following = words[at + 1] if end == at + 2 else ""
+        if word.startswith("--"):
+            name, equals, text = word.partition("=")
+            if equals and not spelt[name].value:
+                raise BadUsage(f"{name} takes no value", hint=f"see 'podium {place} --help'", subject=name)
+            found.setdefault(spelt[name], []).append(text if equals else following)
         else:
-            result.append(f"{option.flag}={words[at + 1] if end == at + 2 else ''}")
+            for position, letter in enumerate(word[1:], 2):
+                option = spelt["-" + letter]
+                found.setdefault(option, []).append(word[position:].removeprefix("=") or following)
+                if option.value:
+                    break
         at = end
-    return result
+    values = defaults(known)
+    for option in known:
+        if option in found:
+            values[option.dest] = _value(option, found[option])
+    return values, extra
 
 
-def _value(option: Option, found: Any) -> Any:
+def _value(option: Option, found: list[str]) -> Any:
     if not option.value:
-        return found
-    return [_convert(option, text) for text in found] if option.many else _convert(option, found)
+        return True
+    return [_convert(option, text) for text in found] if option.many else _convert(option, found[-1])
 
 
 def _convert(option: Option, value: str) -> Any:
