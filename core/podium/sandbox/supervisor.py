@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podium.clock import rfc3339, since_boot
 from podium.errors import PodiumError
@@ -24,6 +23,9 @@ from podium.sandbox.process import AppProcess
 from podium.sandbox.stdio import Terminal
 from podium.trace import trace
 from podium.types import Pod, Sandbox
+
+if TYPE_CHECKING:
+    from _socket import socket
 
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -59,13 +61,13 @@ class PodSupervisor:
     """See `podium.types.Supervisor`."""
 
     def __init__(
-        self, pod: Pod, options: Options, notify: Callable[[str, dict[str, Any]], None], caller: socket.socket
+        self, pod: Pod, options: Options, notify: Callable[[str, dict[str, Any]], None], caller: socket
     ) -> None:
         self.ledger = PodLedger(pod.dir)
         self._pod = pod
         self._options = options
         self._notify = notify
-        self._caller: socket.socket | None = caller if options.stdio else None
+        self._caller: socket | None = caller if options.stdio else None
         self._apps: list[AppProcess] = []
         self._runtime = status.Runtime()
         self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
@@ -78,9 +80,12 @@ class PodSupervisor:
             os.set_inheritable(fd, False)  # no app may hold the pod's lock
         me = procs.identify(os.getpid())
         self._update(
-            supervisor=me, cgroup=self._pod.cgroup, detached=self._options.stdio is None, via=self._options.via
+            supervisor=me,
+            cgroup=self._pod.cgroup,
+            detached=self._options.stdio is None,
+            via=self._options.via,
+            remove=self._options.remove,
         )
-        self._update(remove=self._options.remove)
         self._wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in _HEARD:

@@ -6,9 +6,9 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
+from _socket import socket, socketpair
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,7 +51,7 @@ class Worker:
             pin_folder: run the code of this pin, in a fresh interpreter; None: fork, with the code installed.
             keep: descriptors above 2 that it inherits under their numbers; its own 0, 1 and 2 are nothing and a log.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socketpair()
         # What is printed before a pod's log takes over, a failed import's traceback for one.
         output = os.memfd_create("podium-worker")
         sys.stdout.flush()
@@ -216,13 +216,14 @@ def _error(error: Any) -> PodiumError:
     return errors.from_json(error if isinstance(error, dict) else {"message": str(error)})
 
 
-def _become_worker(sock: socket.socket, output: int, pin_folder: str | None, keep: set[int]) -> None:
+def _become_worker(sock: socket, output: int, pin_folder: str | None, keep: set[int]) -> None:
     """The child's side of the fork: it never returns."""
     try:
         os.setsid()
         for number in range(1, signal.NSIG):
             if signal.getsignal(number) not in (signal.SIG_DFL, None):
                 signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a caller that is gone makes a write fail, and no more
         fd = sock.detach()
         null = os.open(os.devnull, os.O_RDWR)
         for target, source in ((0, null), (1, output), (2, output)):

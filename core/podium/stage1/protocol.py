@@ -17,7 +17,7 @@ the arguments.
 from __future__ import annotations
 
 import json
-import socket
+from _socket import socket  # the module without the underscore makes enums of 400 constants at each start
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +32,7 @@ class BrokenPeer(Exception):
 class Channel:
     """One end of the socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self.sock = sock
         self._buffer = b""
 

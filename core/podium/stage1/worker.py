@@ -6,8 +6,8 @@ It is the only place where plugin code runs. The worker of `run` becomes the pod
 from __future__ import annotations
 
 import os
-import socket
 import sys
+from _socket import socket
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import PluginFailed, PluginRefused, PodiumError
@@ -31,7 +31,7 @@ _AHEAD = (
 
 def serve_fd(fd: int) -> None:
     """Serve requests that come over the socket `fd` until it is closed."""
-    serve(Channel(socket.socket(fileno=fd)))
+    serve(Channel(socket(fileno=fd)))
 
 
 def serve(channel: Channel) -> None:
@@ -150,7 +150,10 @@ class _Worker:
         from podium.sandbox.supervisor import Options, PodSupervisor
 
         def notify(event: str, data: dict[str, Any]) -> None:
-            self._channel.send({"id": number, "event": event, "data": data})
+            try:
+                self._channel.send({"id": number, "event": event, "data": data})
+            except BrokenPeer:
+                pass  # the caller is gone; the supervisor finds out by itself what that means for the pod
 
         pod, options = load(folder), Options.from_json(args)
         if options.remove and options.stdio is None:
