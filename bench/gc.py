@@ -1,4 +1,4 @@
-"""How many exited pods `podium gc` collects per second: as a whole process, start-up, plugin, audit and deletion included.
+"""Exited pods that `podium gc` collects per second: the whole process, with start-up, plugin, audit and deletion.
 
     python bench/gc.py [--pods 1000] [--rounds 3]
 
@@ -29,6 +29,7 @@ from podium.pods.status import AppStatus, Runtime, write_app, write_runtime
 from podium.stage1 import pins, registry
 
 RKT = 124  # pods per second
+ROOTFS = "stage1/rootfs/app"
 PODIUM = os.path.join(os.path.dirname(sys.executable), "podium")
 
 
@@ -45,13 +46,7 @@ def make_pods(data: DataDir, count: int) -> None:
 def _make_pod(data: DataDir, stage1: Stage1) -> None:
     uuid = new_uuid()
     folder, image = data.pod(RUN, uuid), "sha256:" + "ab" * 32
-    for name in (
-        "status",
-        "logs",
-        "stage1/rootfs/app/upper",
-        "stage1/rootfs/app/work/work",
-        "stage1/rootfs/app/rootfs",
-    ):
+    for name in ("status", "stage1/apps", *(f"{ROOTFS}/{name}" for name in ("rootfs", "upper/etc", "work/work"))):
         os.makedirs(os.path.join(folder, name))
     app = AppRef("app", "busybox", image, "tree")
     envelope = Envelope(uuid, None, rfc3339(), stage1, (app,), ("tree",), (image,), {}, Features(), "podium bench")
@@ -68,9 +63,9 @@ def _make_pod(data: DataDir, stage1: Stage1) -> None:
     )  # fmt: skip
     write_app(folder, AppStatus("app", "exited", exit_code=0, started=finished, finished=finished))
     _write(folder, "plugin.log", b"")
-    _write(folder, "logs/app", b"2026-01-31T12:00:00.000000000Z stdout F hello\n")
-    for number in range(6):
-        _write(folder, f"stage1/rootfs/app/upper/file{number}", b"written by the app\n")
+    _write(folder, "stage1/apps/app.json", b"{}\n")
+    for name in ("hosts", "resolv.conf"):
+        _write(folder, f"{ROOTFS}/upper/etc/{name}", b"")
 
 
 def _manifest(image: str) -> dict[str, object]:
@@ -97,7 +92,6 @@ def measure(count: int) -> float:
         data = DataDir(root)
         format.ensure(data)
         make_pods(data, count)
-        os.sync()
         start = time.perf_counter()
         done = subprocess.run(
             [PODIUM, "--dir", root, "gc", "--grace-period", "0s", "--format", "json"],

@@ -78,8 +78,7 @@ def collect(
     with Sweep(data, config, grace_period, report, marking.known, dry_run=dry_run) as sweep:
         if only is None:
             sweep.finish_deletions()
-        for pod in to_sweep:
-            sweep.collect(pod, wait=only is not None)
+        sweep.collect(to_sweep, wait=only is not None)
     return report
 
 

@@ -1,35 +1,26 @@
-"""Sweep: release what marked pods hold on the host, verify, delete their folders.
-
-Once everything of a pod is released, its folder is renamed to `tmp/gc-<uuid>`, and then deleted. So a pod is whole or
-gone; what a gc that was killed has not deleted yet, the next one does: nobody holds its lock.
-"""
+"""Sweep: release what marked pods hold on the host, verify, and hand their folders over to deletion."""
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING
 
-from podium.errors import Corrupt, InterfaceMismatch, PluginRefused, PodiumError
+from podium.errors import Corrupt, InterfaceMismatch, PluginFailed, PluginRefused, PodiumError
 from podium.gc import audit, grace, knowledge, reclaim
+from podium.gc.deletion import Deletion
 from podium.gc.marking import cgroup_paths
 from podium.gc.report import Dispatched, Failure, GcReport, Kept, Released
-from podium.linux.tree import remove_tree
 from podium.paths import EXITED_GARBAGE, GARBAGE, DataDir
 from podium.pods import ledger as ledgers
 from podium.pods import lifecycle, lock
 from podium.pods.ledger import PodLedger
-from podium.pods.lifecycle import GC_FAILED, PodRef, is_uuid
+from podium.pods.lifecycle import GC_FAILED, PodRef
 from podium.stage1.dispatch import Choice, Dispatcher
 from podium.trace import trace
 
 if TYPE_CHECKING:
     from podium.config import Config
     from podium.gc.knowledge import Known
-
-DELETING = "gc-"  # prefix in tmp/
-_MAKING = "pod-"  # prefix in tmp/ of a pod's folder before it is an embryo
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Sweep:
@@ -54,6 +45,7 @@ class Sweep:
         self._dry = dry_run
         self._now = grace.now()
         self._dispatcher = Dispatcher(data, config)
+        self._loaded: set[Choice] = set()
         self._unusable: dict[Choice, str] = {}
         self._host: audit.Host | None = None
 
@@ -64,13 +56,24 @@ class Sweep:
     def __exit__(self, *exc: object) -> None:
         self._dispatcher.__exit__(*exc)
 
-    def collect(self, pod: PodRef, *, wait: bool = False) -> None:
-        """Collect one pod, if it is past its grace period and nobody else is at it.
+    def collect(self, pods: list[PodRef], *, wait: bool = False) -> None:
+        """Collect those of `pods` that are past their grace period and that nobody else is at.
 
         Args:
-            pod: where it was last seen.
-            wait: if somebody else is at it, wait until he is done.
+            pods: where they were last seen.
+            wait: for one that somebody else is at, until he is done.
         """
+        with Deletion(self._data, self._deleted, len(pods)) as self._deletion:
+            for pod in pods:
+                self._collect(pod, wait)
+
+    def _deleted(self, pod: PodRef, error: PodiumError | OSError | None) -> None:
+        if error is None:
+            self._report.collected.append(pod.uuid)
+        else:
+            self._failed(pod, error)
+
+    def _collect(self, pod: PodRef, wait: bool) -> None:
         locked = lifecycle.lock_pod(self._data, pod)
         while locked is not None and locked[1] is None and wait:
             lock.wait_free(locked[0].path)
@@ -81,36 +84,40 @@ class Sweep:
         if fd is None:
             return
         try:
-            self._locked(pod)
+            if self._is_due(pod):
+                self._release(pod)
+                trace("gc:delete")
+                self._deletion.take(pod, fd)
+                fd = -1
+        except (PodiumError, OSError) as e:
+            self._failed(pod, e)
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
-    def _locked(self, pod: PodRef) -> None:
-        known = self._known.pop(pod.uuid, None) or knowledge.read(pod)
+    def _is_due(self, pod: PodRef) -> bool:
+        known = self._known.get(pod.uuid) or knowledge.read(pod)
+        self._known[pod.uuid] = known
         if pod.phase not in (EXITED_GARBAGE, GARBAGE):
-            if self._dry:
-                self._report.collected.append(pod.uuid)  # it would have been marked
-            return
+            if self._dry and pod.uuid in self._report.marked:
+                self._report.collected.append(pod.uuid)  # it would be by now
+            return False
         if known.newer is not None:
             self._report.failed.append(Failure(pod.uuid, known.newer.reason, known.newer.message, 0))
-            return
+            return False
         if pod.phase == EXITED_GARBAGE and self._grace > 0:
             age = grace.age(pod.path, grace.ended(known.runtime), self._now, stamp=not self._dry)
             if age < self._grace:
                 left = self._grace - age
                 self._report.kept.append(Kept(pod.uuid, f"its grace period lasts {left:.0f} s more"))
-                return
-        if not self._dry:
-            try:
-                self._release(pod, known)
-                self._delete(pod)
-            except (PodiumError, OSError) as e:
-                self._failed(pod, e)
-                return
-        self._report.collected.append(pod.uuid)
+                return False
+        if self._dry:
+            self._report.collected.append(pod.uuid)
+        return not self._dry
 
-    def _release(self, pod: PodRef, known: Known) -> None:
+    def _release(self, pod: PodRef) -> None:
         """Release everything of a pod. Raises what prevents it."""
+        known = self._known.pop(pod.uuid)
         trace("gc:locked")
         if self._host is None:
             self._host = audit.Host(self._data)
@@ -118,7 +125,7 @@ class Sweep:
         before, size = _read_ledger(pod)
         choice = self._dispatch(pod, known)
         if choice is not None:
-            self._dispatcher.worker(choice).call("gc", pod.path, self._timeout)
+            self._call(choice, pod)
         trace("gc:plugin-done")
         ledger = before if _size(pod) == size else _read_ledger(pod)[0]
         folder = os.path.join(self._host.pods, pod.phase, uuid)
@@ -132,6 +139,13 @@ class Sweep:
             audit.verify(self._data, uuid, cgroups)
         trace("gc:verified")
 
+    def _call(self, choice: Choice, pod: PodRef) -> None:
+        try:
+            self._dispatcher.worker(choice).call("gc", pod.path, self._timeout)
+        except PluginFailed:
+            self._loaded.discard(choice)  # it may have ended, and the next call need a new one
+            raise
+
     def _dispatch(self, pod: PodRef, known: Known) -> Choice | None:
         """The code that serves the pod, loaded; None: the ledger serves."""
         envelope = known.envelope
@@ -142,9 +156,11 @@ class Sweep:
         choice = self._dispatcher.choose(envelope)
         why = "; ".join(choice.why_not)
         if choice.via != "ledger":
-            if choice not in self._unusable:
+            if choice not in self._unusable and choice not in self._loaded:
+                self._deletion.finish()
                 try:
                     self._dispatcher.worker(choice)
+                    self._loaded.add(choice)
                 except (PluginRefused, InterfaceMismatch) as e:
                     self._unusable[choice] = e.message
             if choice in self._unusable:
@@ -175,68 +191,17 @@ class Sweep:
             trace(f"gc:released:{resource.kind}")
         return bool(listed)
 
-    def _delete(self, pod: PodRef) -> None:
-        name = DELETING + pod.uuid
-        trace("gc:delete")
-        try:
-            os.rename(pod.path, self._data.at("tmp", name))
-        except OSError as e:
-            if e.errno not in _FULL:
-                raise
-            remove_tree(self._data.phase(pod.phase), pod.uuid)
-            return
-        trace("gc:deleting")
-        try:
-            remove_tree(self._data.tmp, name)
-        except BaseException:
-            os.rename(self._data.at("tmp", name), pod.path)  # what is left is the pod's, so it must be seen as such
-            raise
-        trace("gc:deleted")
-
     def _failed(self, pod: PodRef, error: PodiumError | OSError) -> None:
         reason = error.reason if isinstance(error, PodiumError) else "os-error"
         attempts = record_failure(pod.path, reason, str(error))
         self._report.failed.append(Failure(pod.uuid, reason, str(error), attempts))
 
     def finish_deletions(self) -> None:
-        """Delete what a gc that was killed has left in tmp/."""
+        """Delete what a gc that was killed has left."""
         if self._dry:
             return
-        try:
-            names = os.listdir(self._data.tmp)
-        except FileNotFoundError:
-            return
-        for name in names:
-            path = self._data.at("tmp", name)
-            if name.startswith(DELETING) and is_uuid(uuid := name.removeprefix(DELETING)):
-                self._finish(PodRef(GARBAGE, uuid, self._data.pod(GARBAGE, uuid)), path)
-            elif name.startswith(_MAKING) and is_uuid(name.removeprefix(_MAKING)):
-                self._abandoned(path)
-
-    def _finish(self, pod: PodRef, path: str) -> None:
-        try:
-            fd = lock.try_lock(path)
-        except FileNotFoundError:
-            return
-        if fd is None:
-            return  # whoever deletes it is still at it
-        try:
-            remove_tree(self._data.tmp, os.path.basename(path))
-            self._report.collected.append(pod.uuid)
-        except (PodiumError, OSError) as e:
-            os.rename(path, pod.path)
-            self._failed(pod, e)
-        finally:
-            os.close(fd)
-
-    def _abandoned(self, path: str) -> None:
-        """An empty folder, made to become a pod's: its maker locks it at once, so one that is free is nobody's."""
-        try:
-            free = grace.seconds_unchanged(path) > 60 and not lock.is_locked(path)
-            if free:
-                os.rmdir(path)
-        except OSError:
-            pass  # it became a pod
+        with Deletion(self._data, self._deleted, 0) as deletion:
+            deletion.take_abandoned()
 
 
 def record_failure(folder: str, reason: str, message: str) -> int:

@@ -1,0 +1,152 @@
+"""Deleting pods' folders, once nothing on the host is theirs any more.
+
+A folder is first renamed to `tmp/gc-<uuid>`, still locked. So a pod is whole or gone, however gc ends: what a gc that
+was killed has not deleted, the next one does, since nobody holds its lock. On a file system the renames and removals of
+one process reach the disk in their order, so this holds after a power loss too.
+
+Deleting is most of the work, and the kernel's: threads do it while the next pods are released.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from podium.errors import PodiumError
+from podium.gc import grace
+from podium.linux.tree import remove_tree
+from podium.paths import GARBAGE, DataDir
+from podium.pods import lock
+from podium.pods.lifecycle import PodRef, is_uuid
+from podium.trace import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+DELETING = "gc-"  # prefix in tmp/
+_MAKING = "pod-"  # prefix in tmp/ of a pod's folder before it is an embryo
+_ABANDONED = 60.0  # seconds after which an empty folder that nobody locks is nobody's
+_WAITING = 100  # pods; each keeps a descriptor open, of which a process may have 1024
+_FEW = 8  # pods that are not worth a thread
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Item(NamedTuple):
+    """A pod, where it was; the descriptor that holds its lock; parent and name of what is to be removed."""
+
+    pod: PodRef
+    fd: int
+    parent: str
+    name: str
+
+
+class Deletion:
+    """Folders that are being deleted, each locked until it is.
+
+    Args:
+        data: where.
+        done: called, by this thread, for each pod with what went wrong; one that failed is back where it was.
+        expected: how many there may be.
+    """
+
+    def __init__(
+        self, data: DataDir, done: Callable[[PodRef, PodiumError | OSError | None], None], expected: int
+    ) -> None:
+        self._data = data
+        self._done = done
+        self._threaded = expected > _FEW
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: deque[tuple[_Item, Future[PodiumError | OSError | None]]] = deque()
+
+    def __enter__(self) -> Deletion:
+        """All is deleted when the block ends."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.finish()
+
+    def take(self, pod: PodRef, fd: int) -> None:
+        """Take a pod's folder out of pods/, and its lock over.
+
+        Raises:
+            OSError: it can't be moved; the lock stays the caller's.
+        """
+        name = DELETING + pod.uuid
+        try:
+            os.rename(pod.path, os.path.join(self._data.tmp, name))
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+            # No room for a name: it is deleted where it is.
+            item = _Item(pod, fd, self._data.phase(pod.phase), pod.uuid)
+        else:
+            item = _Item(pod, fd, self._data.tmp, name)
+        trace("gc:deleting")
+        self._start(item)
+
+    def take_abandoned(self) -> None:
+        """Take what nobody deletes any more, and folders that were to become pods and whose maker is gone."""
+        try:
+            names = os.listdir(self._data.tmp)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name.startswith(DELETING) and is_uuid(uuid := name.removeprefix(DELETING)):
+                try:
+                    fd = lock.try_lock(os.path.join(self._data.tmp, name))
+                except FileNotFoundError:
+                    continue
+                if fd is not None:
+                    pod = PodRef(GARBAGE, uuid, self._data.pod(GARBAGE, uuid))
+                    self._start(_Item(pod, fd, self._data.tmp, name))
+            elif name.startswith(_MAKING) and is_uuid(name.removeprefix(_MAKING)):
+                self._remove_abandoned(os.path.join(self._data.tmp, name))
+
+    def _remove_abandoned(self, path: str) -> None:
+        """Its maker locks it at once and then renames it; only an empty one is removed."""
+        try:
+            if grace.seconds_unchanged(path) > _ABANDONED and not lock.is_locked(path):
+                os.rmdir(path)
+        except OSError:
+            pass  # it became a pod
+
+    def _start(self, item: _Item) -> None:
+        if not self._threaded:
+            self._done(item.pod, _remove(item))
+            trace("gc:deleted")
+            return
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+        self._pending.append((item, self._pool.submit(_remove, item)))
+        while self._pending and (len(self._pending) >= _WAITING or self._pending[0][1].done()):
+            self._settle()
+
+    def _settle(self) -> None:
+        item, future = self._pending.popleft()
+        self._done(item.pod, future.result())
+        trace("gc:deleted")
+
+    def finish(self) -> None:
+        """Wait until all is deleted, and end the threads: a process should have none when it forks."""
+        while self._pending:
+            self._settle()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _remove(item: _Item) -> PodiumError | OSError | None:
+    try:
+        remove_tree(item.parent, item.name)
+    except (PodiumError, OSError) as e:
+        # What is left is the pod's, so it must be seen as such.
+        os.rename(os.path.join(item.parent, item.name), item.pod.path)
+        return e
+    finally:
+        os.close(item.fd)
+    return None
