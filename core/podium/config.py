@@ -7,9 +7,12 @@ misspelt limit is worse than none.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from podium.errors import BadInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LAYERS = ("/usr/lib/podium/config.toml", "/etc/podium/config.toml")
 

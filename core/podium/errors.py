@@ -7,7 +7,10 @@ failure stays an `OSError`.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 SCHEMA = "podium.error/1"
 

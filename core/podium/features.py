@@ -7,9 +7,12 @@ the record (or the whole data directory). A flag is set only once its feature is
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from podium.errors import NewerFormat
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # The noop flags change nothing: they are how the tests show that flags are obeyed.
 COMPAT = frozenset({"noop-compat"})

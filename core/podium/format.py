@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from podium import __version__
 from podium.errors import Corrupt, NewerFormat
 from podium.features import Features
 from podium.paths import PHASES, DataDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAGIC = "podium-data"
 VERSION = 1

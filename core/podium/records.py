@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 from zlib import crc32
 
 from podium.errors import Corrupt, LimitExceeded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_RECORD = 4 << 20  # bytes; no record comes near it, and a damaged one must not fill the memory
 _TAIL = len(',"crc32":"00000000"}')

@@ -5,15 +5,15 @@ Each method imports what it needs when it is called, so that `list` does not pay
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from podium import format
 from podium.actions.context import Context
 from podium.errors import HostLacks
 from podium.paths import DataDir
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from podium.actions.logs import LogLine
     from podium.actions.observe import PodInfo

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.config import Config
     from podium.paths import DataDir

@@ -6,7 +6,6 @@ import fcntl
 import os
 import signal
 from collections.abc import Sequence
-from typing import Any
 
 from podium.actions import observe
 from podium.actions.context import Context
@@ -15,6 +14,10 @@ from podium.errors import BadUsage, Corrupt, Failed, NotFound, PluginRefused, Po
 from podium.pods import envelope as envelopes
 from podium.pods import status
 from podium.stage1.dispatch import Dispatcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

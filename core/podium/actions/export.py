@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from podium import records
 from podium.actions import observe
@@ -14,6 +13,10 @@ from podium.pods import model
 from podium.pods.compose import MANIFEST
 from podium.pods.ledger import PodLedger
 from podium.types import App, Pod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def cat_manifest(context: Context, ref: str) -> bytes:

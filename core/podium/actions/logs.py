@@ -6,12 +6,12 @@ import heapq
 import os
 import select
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from podium import clock
 from podium.actions import observe
 from podium.actions.context import Context
 from podium.errors import NotFound, WrongState
+from podium.named import NamedTuple
 from podium.pods import lifecycle, lock
 
 LOGS = "logs"

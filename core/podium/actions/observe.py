@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podium.errors import Corrupt, NotFound, PodiumError
+from podium.named import NamedTuple
 from podium.paths import RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, status
 from podium.pods.lifecycle import GC_FAILED, PodRef
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from podium.actions.context import Context
 

@@ -6,7 +6,6 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium import __version__
 from podium.actions.context import Context
@@ -14,6 +13,7 @@ from podium.clock import rfc3339
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
 from podium.features import Features
 from podium.linux.files import fsync_dir, write_atomic
+from podium.named import NamedTuple
 from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, lock
@@ -26,6 +26,7 @@ from podium.stage1.dispatch import Dispatcher
 from podium.stage1.registry import Plugin
 from podium.trace import trace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.appc.pod_manifest import PodManifest
     from podium.store.image import Image

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium import records
 from podium.actions.context import Context
 from podium.errors import Corrupt, PodiumError
 from podium.pods.envelope import referenced
 from podium.stage1 import pins, registry
 from podium.stage1.dispatch import Choice, Dispatcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CHECK_TIMEOUT = 60.0  # seconds
 

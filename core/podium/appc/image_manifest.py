@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from podium.appc import jsonread, names
 from podium.appc.app import App, parse_annotations, parse_app, parse_labels
 from podium.appc.fields import Field, unpairs
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KIND = "ImageManifest"
 _KNOWN = frozenset(

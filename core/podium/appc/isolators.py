@@ -12,12 +12,15 @@ A name that is not known is kept as `Unknown`: prepare can refuse it by name, or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podium.appc.fields import Field
 from podium.appc.quantity import quantity
+from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from podium.types import Isolators
 
 _RLIMITS = frozenset(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium.errors import BadInput, LimitExceeded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_BYTES = 4 << 20  # of a manifest; real ones have a few KiB
 MAX_DEPTH = 64  # lists and objects in each other; a manifest needs eight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from podium.appc import names
 from podium.appc.app import App, Port, parse_annotations, parse_app, parse_labels, parse_port
@@ -11,6 +10,11 @@ from podium.appc.fields import ID_MAX, Field, unpairs
 from podium.appc.image_manifest import open_manifest
 from podium.appc.isolators import Isolator, parse_isolators
 from podium.appc.quantity import quantity
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KIND = "PodManifest"
 _KNOWN = frozenset(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from podium.appc import jsonread
 from podium.appc.lastditch import LastditchImage, LastditchPod, clean, lastditch_image, lastditch_pod
 from podium.errors import BadInput
+from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from podium.appc.image_manifest import ImageManifest
     from podium.appc.pod_manifest import PodManifest

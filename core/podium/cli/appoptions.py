@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium.cli import values
 from podium.cli.command import Args, Option
 from podium.errors import BadUsage
 from podium.pods.request import AppRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _STREAMS = ("null", "log", "inherit")
 

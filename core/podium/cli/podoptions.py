@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium.cli import output, parse, values
 from podium.cli.appoptions import OPTIONS as APP_OPTIONS
 from podium.cli.appoptions import app_request
 from podium.cli.command import GLOBALS, Args, Command, Context, Option
 from podium.errors import BadUsage
 from podium.pods.request import AppRequest, PodRequest, RunResult
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 USAGE = "[pod options] IMAGE [app options] [-- ARG...] [--- IMAGE ...]..."
 GRAMMAR = (

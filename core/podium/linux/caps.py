@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -73,9 +73,7 @@ def last() -> int:
         return int(f.read())
 
 
-def become(
-    uid: int, gid: int, retain: frozenset[int] | None, have: dict[str, frozenset[int]] | None = None
-) -> None:
+def become(uid: int, gid: int, retain: frozenset[int] | None, have: dict[str, frozenset[int]] | None = None) -> None:
     """Take a user and a group for good, and give up all capabilities but `retain`. Groups are the caller's business.
 
     Args:

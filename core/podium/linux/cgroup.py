@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium.linux import hierarchies
 from podium.linux.hierarchies import Hierarchies, below, read, write
@@ -21,7 +20,9 @@ from podium.linux.limits import IoLimit as IoLimit
 from podium.linux.limits import Limits as Limits
 from podium.linux.limits import apply as apply
 from podium.linux.limits import missing as missing
+from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -7,7 +7,8 @@ the v2 one then has the controllers that no v1 hierarchy has). A cgroup of podiu
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from podium.named import NamedTuple
 
 # v1 controllers that limit, count or stop what podium runs, and systemd's own; the rest (perf_event, net_cls, net_prio,
 # rdma, misc, hugetlb, debug) would cost time at each start and give nothing.

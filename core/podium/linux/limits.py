@@ -5,11 +5,11 @@ Kernel documentation: admin-guide/cgroup-v2 and admin-guide/cgroup-v1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from podium.linux import hierarchies
 from podium.linux.hierarchies import Hierarchies
+from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

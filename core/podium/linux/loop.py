@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
+
+from podium.named import NamedTuple
 
 _LOOP_CLR_FD, _LOOP_GET_STATUS64, _LOOP_CONFIGURE, _LOOP_CTL_GET_FREE = 0x4C01, 0x4C05, 0x4C0A, 0x4C82
 _READ_ONLY, _AUTOCLEAR = 1, 4

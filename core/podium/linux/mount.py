@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium.linux import syscalls
 from podium.linux.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
+from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -5,7 +5,11 @@ All is about the network namespace that the caller is in.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Link(NamedTuple):

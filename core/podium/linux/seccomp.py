@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import errno as errors
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

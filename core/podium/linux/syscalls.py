@@ -10,10 +10,13 @@ import ctypes
 import os
 import sys
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100

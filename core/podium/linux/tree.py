@@ -12,7 +12,6 @@ import os
 import stat
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
 
 from podium.errors import InUse
 from podium.linux import resolve, syscalls
@@ -20,8 +19,10 @@ from podium.linux.copying import copy_tree
 from podium.linux.syscalls import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
 from podium.linux.trail import Trail, is_vanished, open_folder
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
 
 __all__ = ["copy_tree", "remove_tree"]
 

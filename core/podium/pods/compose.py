@@ -6,7 +6,6 @@ What appc has no member for is an annotation whose name begins with `podium/`; s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 from podium.appc import isolators as iso
 from podium.appc import names
@@ -25,7 +24,12 @@ from podium.appc.pod_manifest import (
     parse_volume,
 )
 from podium.errors import BadInput
+from podium.named import NamedTuple
 from podium.pods.request import AppRequest, PodRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MANIFEST = "pod"  # the file's name in the pod's folder
 SUPPLEMENTARY = "podium/supplementary-groups"

@@ -6,12 +6,16 @@ Whatever else of a pod can't be read, this says who made it, which code is answe
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
 
 from podium import records
 from podium.errors import Corrupt
 from podium.features import Features
+from podium.named import NamedTuple
 from podium.paths import PHASES, DataDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FILE = "envelope.json"
 VERSION = 1

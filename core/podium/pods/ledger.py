@@ -16,13 +16,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from podium import records
 from podium.clock import rfc3339
 from podium.errors import Corrupt, LimitExceeded
 from podium.linux.procs import boot_id
 from podium.types import Resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FILE = "ledger"
 MAX_LEDGER = 16 << 20  # bytes

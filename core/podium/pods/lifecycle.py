@@ -6,9 +6,9 @@ A transition is one rename, done by whoever holds the pod's lock.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from podium.errors import Ambiguous, BadUsage, Corrupt, NotFound
+from podium.named import NamedTuple
 from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PHASES, PREPARE, PREPARED, RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lock

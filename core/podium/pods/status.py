@@ -7,11 +7,15 @@ into place, not fsynced.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
 
 from podium import records
 from podium.errors import Corrupt
 from podium.linux.procs import Process
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RUNTIME = "runtime.json"
 FOLDER = "status"

@@ -13,11 +13,14 @@ import resource
 import signal
 import termios
 from collections.abc import Mapping
-from typing import NoReturn
 
 from podium.errors import CannotExecute, CommandNotFound, Failed, HostLacks, PodiumError
 from podium.linux import caps, cgroup, namespaces, procs, seccomp, syscalls
 from podium.sandbox.launch import Launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
-from typing import Any, NamedTuple
 
 from podium import records
 from podium.errors import Corrupt, WrongState
+from podium.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FOLDER = "apps"
 

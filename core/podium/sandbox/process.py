@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from podium.clock import rfc3339
 from podium.errors import PodiumError
@@ -16,6 +15,7 @@ from podium.sandbox import launch as launches
 from podium.sandbox.confine import launch_of
 from podium.sandbox.stdio import LogPump, Terminal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.sandbox.launch import Launch
     from podium.types import App, Pod, Sandbox

@@ -12,11 +12,11 @@ import signal
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podium.clock import rfc3339, since_boot
 from podium.errors import PodiumError
 from podium.linux import cgroup, procs
+from podium.named import NamedTuple
 from podium.pods import status
 from podium.pods.ledger import PodLedger
 from podium.sandbox.process import AppProcess
@@ -24,8 +24,10 @@ from podium.sandbox.stdio import Terminal
 from podium.trace import trace
 from podium.types import Pod, Sandbox
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from typing import Any
 
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

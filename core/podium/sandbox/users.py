@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from podium.errors import BadInput
 from podium.linux.resolve import open_in_root
+from podium.named import NamedTuple
 
 _MAX_FILE = 4 << 20  # bytes
 

@@ -10,13 +10,16 @@ import sys
 import time
 from _socket import socket, socketpair
 from collections.abc import Iterable
-from typing import Any
 
 from podium import errors
 from podium.errors import PluginFailed, PodiumError
 from podium.stage1.protocol import VERSION, BrokenPeer, Channel
 from podium.stage1.registry import Plugin
 from podium.trace import trace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LOAD_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 2.0

@@ -7,10 +7,10 @@ that it serves what the pod's record says. For gc alone, then, nothing: the ledg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from podium.config import Config
 from podium.errors import Corrupt, NotFound, PluginRefused, PodiumError
+from podium.named import NamedTuple
 from podium.paths import DataDir
 from podium.pods.envelope import Envelope, Stage1
 from podium.stage1 import pins, registry

@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, NamedTuple
 
 from podium import __version__, records
 from podium.errors import Corrupt, PluginRefused
+from podium.named import NamedTuple
 from podium.paths import DataDir
 from podium.stage1.registry import Plugin, locate
 from podium.stage1.sources import Root, Sources, digests, files, sha256, sources_of, stamp, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FILE = "pin.json"
 BOOT = "boot.py"

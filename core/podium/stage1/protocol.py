@@ -1,5 +1,9 @@
 """The worker protocol, version 1: how podium calls plugin code in another process. Frozen.
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 A pin made today is driven by every later podium, so nothing here may change but by adding; docs/on-disk-format.md has
 the text for those who read it without the code.
 
@@ -19,7 +23,10 @@ from __future__ import annotations
 import json
 from _socket import socket  # the module without the underscore makes enums of 400 constants at each start
 from collections.abc import Iterator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = 1
 MAX_MESSAGE = 1 << 20  # bytes

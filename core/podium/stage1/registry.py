@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from importlib.machinery import PathFinder
-from typing import NamedTuple
 
 from podium import __version__
 from podium.errors import NotFound, PluginRefused
+from podium.named import NamedTuple
 
 GROUP = "podium.stage1"
 BUILTIN = {name: f"podium_{name}.plugin" for name in ("nspawn", "kvm", "fly")}

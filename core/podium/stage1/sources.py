@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from podium.errors import PluginRefused
+from podium.named import NamedTuple
 from podium.stage1.registry import Plugin, locate
 
 # What podium itself imports. Pure Python is copied; what has compiled parts is only named, with its version.

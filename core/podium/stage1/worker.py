@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from _socket import socket
-from typing import TYPE_CHECKING, Any
 
 from podium.errors import PluginFailed, PluginRefused, PodiumError
 from podium.stage1.protocol import BrokenPeer, Channel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from podium.stage1.calling import Loaded
 
 PLUGIN_LOG = "plugin.log"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium.cli import output
 from podium.cli.command import FORMAT, Args, Command, Context
 from podium.errors import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def run(context: Context, args: Args) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium.cli import output
 from podium.cli.command import FORMAT, Args, Command, Context, Option
 from podium.errors import PartlyFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def run(context: Context, args: Args) -> int:

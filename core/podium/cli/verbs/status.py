@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from podium.cli import output
 from podium.cli.command import FORMAT, POD, UUID_FILE, Args, Command, Context, Option
 from podium.cli.values import optional_seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def run(context: Context, args: Args) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from podium.cli import output
 from podium.cli.command import FORMAT, PODS, UUID_FILE, Args, Command, Context, Option
 from podium.cli.targets import each
 from podium.cli.values import seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def run(context: Context, args: Args) -> int:
