@@ -36,9 +36,13 @@ def end(path: str, uuid: str) -> None:
 def present(claim: Claim) -> bool:
     """See the package."""
     parts = claim.resource.id.split("/")
-    if claim.uuid not in parts or any(part in ("", ".", "..") for part in parts):
+    if any(part in ("", ".", "..") for part in parts):
+        raise claim.not_provable("that is no path of a cgroup")
+    if not exists(claim.resource.id):
+        return False
+    if claim.uuid not in parts:
         raise claim.not_provable("its path does not carry the pod's uuid")
-    return exists(claim.resource.id)
+    return True
 
 
 def release(claim: Claim) -> None:
