@@ -1,20 +1,50 @@
-"""Import an image: find out what a path is, and hand it to its importer."""
+"""Import an image: find out what a path is, keep its blobs, render its tree, write its record.
+
+All is made in a workspace and moved into the store when it is whole and on disk: blobs, then the tree, then the record.
+So a killed import leaves a workspace, which the next import removes, and never an image that lacks something.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import tarfile
 from collections.abc import Callable, Sequence
-from typing import IO, Any
+from typing import TYPE_CHECKING
 
 from podium.errors import BadInput
+from podium.store import locks
 from podium.store.image import Image
+from podium.store.naming import split_name
 from podium.store.store import Store
-from podium.store.layers import decompress
 from podium.trace import trace
 
+if TYPE_CHECKING:
+    from podium.images.job import Job
+    from podium.store.workspace import Workspace
+
 FORMATS = ("aci", "oci", "docker-archive", "rootfs")
+__all__ = ["FORMATS", "import_path", "split_name"]
+
+Report = Callable[..., None]
+
+
+class _Meter:
+    """Adds up what was done, for a progress bar: first bytes stored, then bytes and files unpacked."""
+
+    def __init__(self, report: Report, path: str) -> None:
+        self._report = report
+        self._total = os.stat(path).st_size if os.path.isfile(path) else None
+        self._done = self._files = 0
+
+    def stored(self, count: int) -> None:
+        self._done += count
+        self._report(self._done, self._total)
+
+    def unpacked(self, count: int) -> None:
+        if not self._files:
+            self._done = 0
+        self._done += count
+        self._files += 1
+        self._report(self._done, None, self._files)
 
 
 def import_path(
@@ -22,101 +52,100 @@ def import_path(
     path: str,
     *,
     name: str | None = None,
-    exec: Sequence[str] | None = None,
+    exec: Sequence[str] | str | None = None,
     format: str | None = None,
     platform: str | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Report | None = None,
 ) -> Image:
-    """Import what is at `path`, and render its tree.
+    """Import what is at `path`, and render its tree. What the store has already is not read or made again.
 
     Args:
         store: where.
         path: an ACI; an OCI layout, folder or archive; a `docker save` archive; a rootfs, folder or tar.
         name: name[:tag]; needed for a rootfs, else it replaces the image's own.
-        exec: command of a rootfs.
+        exec: command of a rootfs; text is split as a shell would.
         format: one of FORMATS; None: found out.
         platform: os/arch[/variant] of an OCI index; None: this machine's.
-        progress: called with the bytes done and their number.
+        progress: called with bytes done, bytes in all (None while that is not known) and files done.
 
     Raises:
         BadInput: it is not what it has to be; says what was expected and found.
+        NotFound: an image that it depends on is not in the store.
     """
-    from podium.images import aci, oci, rootfs
+    from podium.images.detect import detect
+    from podium.images.job import Job
+    from podium.store.workspace import Workspace, sweep
 
-    if not os.path.exists(path):
+    if name is not None:
+        split_name(name)
+    if isinstance(exec, str):
+        exec = _split(exec)
+    if not os.path.lexists(path):
         raise BadInput(f"{path} does not exist", subject=path)
-    kind = format or detect(path)
-    if kind == "rootfs":
-        if not name:
-            raise BadInput(
-                f"{path} is a rootfs, which has no name of its own", hint="add --name NAME[:TAG]", subject=path
-            )
-        image = rootfs.import_rootfs(store, path, name, exec)
-    elif kind == "aci":
-        image = aci.import_aci(store, path, name)
-    elif kind in ("oci", "docker-archive"):
-        image = oci.import_oci(store, path, name, platform)
-    else:
-        raise BadInput(f"{kind!r} is no image format", hint=f"formats: {', '.join(FORMATS)}", subject=path)
-    trace("import:blobs")
-    from podium.store.trees import render
+    kind = format or detect(path, store.limits)
+    if exec is not None and kind != "rootfs":
+        raise BadInput(f"{path} is of format {kind}, which says itself what it runs", hint="leave --exec out")
+    importer = _importer(kind, path)
+    sweep(store.data)
+    meter = None if progress is None else _Meter(progress, path)
+    with locks.locked(store.data, _same_source(path)), Workspace(store.data) as workspace:
+        image = importer(Job(store, workspace, path, name, exec, platform, meter.stored if meter else None))
+        trace("import:blobs")
+        return _finish(store, workspace, image, meter)
 
-    size = render(store.data, image, store.limits)
-    added = store.add(image._replace(tree_size=size))
-    trace("import:recorded")
+
+def _finish(store: Store, workspace: Workspace, image: Image, meter: _Meter | None) -> Image:
+    from podium.store import blobs, trees
+
+    with locks.locked(store.data, locks.work("tree", image.hex)):
+        if trees.is_rendered(store.data, image.tree):
+            size = int(trees.read(store.data, image.tree).get("bytes", 0))
+        else:
+            size = trees.render(store.data, workspace, image, store.limits, meter.unpacked if meter else None)
+        workspace.sync()
+        trace("import:synced")
+        with store.shared():
+            blobs.publish(store.data, workspace)
+            if os.path.isdir(os.path.join(workspace.path, "tree")):
+                trees.publish(store.data, workspace, image.tree)
+            added = store.add(image._replace(tree_size=size))
+        trace("import:recorded")
     return added
 
 
-def detect(path: str) -> str:
-    """The format of what is at `path`, by what is in it.
+def _importer(kind: str, path: str) -> Callable[[Job], Image]:
+    if kind == "rootfs":
+        from podium.images.rootfs import import_rootfs
 
-    Raises:
-        BadInput: it is none that podium knows.
-    """
-    if os.path.isdir(path):
-        return "oci" if os.path.exists(os.path.join(path, "oci-layout")) else "rootfs"
+        return import_rootfs
+    if kind == "aci":
+        from podium.images.aci import import_aci
+
+        return import_aci
+    if kind == "oci":
+        from podium.images.oci import import_oci
+
+        return import_oci
+    if kind == "docker-archive":
+        from podium.images.docker_archive import import_docker_archive
+
+        return import_docker_archive
+    raise BadInput(f"{kind!r} is no image format", hint=f"formats: {', '.join(FORMATS)}", subject=path)
+
+
+def _same_source(path: str) -> str:
+    """The lock that imports of one file or folder wait for each other on."""
+    st = os.stat(path)
+    return locks.work("import", f"{(st.st_ino * 31 + st.st_dev) % 256:02x}")
+
+
+def _split(command: str) -> list[str]:
+    import shlex
+
     try:
-        with open(path, "rb") as f, tarfile.open(fileobj=decompress(f), mode="r|", errors="surrogateescape") as tar:
-            names = []
-            for member in tar:
-                first = member.name.removeprefix("./").rstrip("/")
-                names.append(first)
-                if first == "oci-layout":
-                    return "oci"
-                if first == "manifest.json":
-                    return "docker-archive"
-                if first == "manifest" and member.isreg():
-                    return "aci"
-                if len(names) > 64 and not any(n.startswith("blobs") or n == "rootfs" for n in names):
-                    return "rootfs"
-    except (tarfile.TarError, OSError, EOFError, ValueError) as e:
-        raise BadInput(
-            f"{path} is no image: expected an OCI layout, an ACI, a docker archive or a tar of a rootfs ({e})",
-            subject=path,
-        ) from None
-    if any(n.partition("/")[0] in ("bin", "usr", "etc", "sbin", "lib") for n in names):
-        return "rootfs"
-    raise BadInput(
-        f"{path} is an archive, but of no known format (it begins with {', '.join(names[:3]) or 'nothing'})",
-        hint="give --format rootfs --name NAME if it is a rootfs",
-        subject=path,
-    )
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """NAME[:TAG] as name and tag (`latest`). Raises BadInput."""
-    text, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
-    if not text or not tag or any(c.isspace() or not c.isprintable() for c in name):
-        raise BadInput(f"{name!r} is no image name", hint="write NAME or NAME:TAG", subject=name)
-    return text, tag
-
-
-def load_json(f: IO[bytes], what: str) -> Any:
-    """A small JSON file of an image. Raises BadInput."""
-    from podium.appc.jsonread import MAX_BYTES, loads
-
-    data = f.read(MAX_BYTES + 1)
-    value = loads(data, what)
-    if not isinstance(value, dict | list):
-        raise BadInput(f"{what} is no JSON object: {json.dumps(value)[:80]}")
-    return value
+        words = shlex.split(command)
+    except ValueError as e:
+        raise BadInput(f"the command {command!r} can't be split into words: {e}", subject=command) from None
+    if not words:
+        raise BadInput("the command is empty", hint="--exec '/bin/sh -c …'")
+    return words

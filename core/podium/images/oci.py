@@ -1,203 +1,193 @@
-"""OCI image layouts, as a folder or an archive (OCI image-spec: image-layout.md, manifest.md, config.md)."""
+"""OCI image layouts, as a folder or an archive (OCI image-spec 1.1: image-layout.md, image-index.md, manifest.md)."""
 
 from __future__ import annotations
 
-import io
+import hashlib
 import os
-import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
-from podium.appc.oci import convert_config
-from podium.clock import rfc3339
-from podium.errors import BadInput
-from podium.images.importing import load_json, split_name
-from podium.store import blobs
-from podium.store.image import PREFIX, Blob, Image
-from podium.store.store import Store
-from podium.store.trees import tree_id
+from podium.errors import BadInput, LimitExceeded
+from podium.images.archive import Archive, opened
+from podium.images.conversion import from_config, layer_digests
+from podium.images.job import Job, digits_of
+from podium.store.image import PREFIX, Image
+from podium.store.naming import split, split_name
 
-_INDEX = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-_MANIFEST = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+_OCI, _DOCKER = "application/vnd.oci.image.", "application/vnd.docker.distribution.manifest."
+_INDEX = (_OCI + "index.v1+json", _DOCKER + "list.v2+json")
+_MANIFEST = (_OCI + "manifest.v1+json", _DOCKER + "v2+json")
+_CONFIG = (_OCI + "config.v1+json", "application/vnd.docker.container.image.v1+json")
+_LAYER = (_OCI + "layer.", "application/vnd.docker.image.rootfs.")
 _REF_NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "armv6l": "arm/v6", "i686": "386"}
 _MAX_NESTING = 4
 
-
-class _Layout:
-    """Files of a layout by name, from a folder or a tar archive."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._tar = None if os.path.isdir(path) else tarfile.open(path, errors="surrogateescape")
-        self._members = (
-            {} if self._tar is None else {m.name.removeprefix("./"): m for m in self._tar.getmembers() if m.isreg()}
-        )
-
-    def open(self, name: str) -> IO[bytes]:
-        """Raises BadInput when there is no such file."""
-        if self._tar is not None:
-            member = self._members.get(name)
-            content = self._tar.extractfile(member) if member is not None else None
-            if content is None:
-                raise BadInput(f"{self.path} is no OCI layout: it has no {name}", subject=self.path)
-            return content
-        try:
-            return open(os.path.join(self.path, name), "rb")
-        except OSError as e:
-            raise BadInput(f"{self.path}: {name} can't be read: {e.strerror}", subject=self.path) from None
-
-    def close(self) -> None:
-        if self._tar is not None:
-            self._tar.close()
+Descriptor = dict[str, Any]
 
 
-@contextmanager
-def _layout(path: str) -> Iterator[_Layout]:
-    try:
-        layout = _Layout(path)
-    except (tarfile.TarError, EOFError) as e:
-        raise BadInput(f"{path} is no archive: {e}", subject=path) from None
-    try:
-        yield layout
-    finally:
-        layout.close()
+def host_platform() -> str:
+    """os/arch[/variant] of this machine, as OCI spells it."""
+    machine = os.uname().machine
+    return f"linux/{_MACHINES.get(machine, machine)}"
 
 
-def import_oci(store: Store, path: str, name: str | None, platform: str | None) -> Image:
-    """Store an image of a layout; its id is the digest of its configuration.
+def import_oci(job: Job) -> Image:
+    """Keep an image of a layout; its id is the digest of its configuration.
 
     Raises:
         BadInput: the layout is not what the specification says, or has no image for the platform.
     """
-    with _layout(path) as layout:
-        index = load_json(layout.open("index.json"), f"{path}: index.json")
-        descriptor = _choose(layout, index, platform, 0)
-        manifest = _object(layout, descriptor, "manifest")
-        if "manifests" in manifest or not isinstance(manifest.get("layers"), list):
-            raise BadInput(f"{path}: manifest {descriptor['digest']} is ambiguous: it must have layers, not manifests")
-        config = _object(layout, manifest.get("config"), "config")
-        stored = [_put(store, layout, manifest["config"], "config")]
-        stored += [_put(store, layout, layer, "layer") for layer in manifest["layers"]]
-        text, tag = split_name(name or _own_name(path, descriptor))
-        converted = convert_config(config, name=text, labels={"version": tag})
-    identity = stored[0].digest.removeprefix(PREFIX)
-    return Image(
-        id=PREFIX + identity,
-        name=text,
-        tags=(tag,),
-        format="oci",
-        manifest=converted.to_json(),
-        blobs=tuple(stored),
-        tree=tree_id(identity),
-        tree_size=0,
-        created=converted.annotations.get("created"),
-        imported=rfc3339(),
-        arch=converted.labels.get("arch"),
-        os=converted.labels.get("os"),
-    )
+    with opened(job.path, job.workspace, job.store.limits) as archive:
+        with archive.open("index.json") as f:
+            index, _ = job.read_json(f, "index.json")
+        descriptor = _choose(job, archive, index, 0)
+        manifest, _ = _object(job, archive, descriptor, "the manifest", _MANIFEST)
+        _check_manifest(job, manifest)
+        config, raw = _object(job, archive, manifest["config"], "the configuration", _CONFIG)
+        names = split_name(job.name or _own_name(job.path, descriptor))
+        known = job.known(digits_of(manifest["config"]["digest"], job.path))
+        if known is not None:
+            return known._replace(name=names[0], tags=(names[1],), aliases=())
+        layers = manifest["layers"]
+        diff_ids = layer_digests(config, len(layers), job.path)
+        blobs = [_put(job, archive, descriptor, "manifest"), _put(job, archive, manifest["config"], "config")]
+        blobs += [_put(job, archive, layer, "layer") for layer in layers]
+    return from_config(config, raw, names, "oci", blobs, diff_ids, job.path)
 
 
-def _own_name(path: str, descriptor: dict[str, Any]) -> str:
-    annotations = descriptor.get("annotations") or {}
-    if full := annotations.get(_FULL_NAME):
+def _own_name(path: str, descriptor: Descriptor) -> str:
+    annotations = descriptor.get("annotations")
+    notes = annotations if isinstance(annotations, dict) else {}
+    if full := notes.get(_FULL_NAME):
         return str(full)
     stem = os.path.basename(os.path.abspath(path))
     for ending in (".gz", ".zst", ".xz", ".bz2", ".tar", ".oci"):
         stem = stem.removesuffix(ending)
-    ref = str(annotations.get(_REF_NAME) or "latest")
+    ref = str(notes.get(_REF_NAME) or "latest")
     return ref if "/" in ref or ":" in ref else f"{stem}:{ref}"
 
 
-def _descriptor(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadInput(f"{what} is no descriptor")
-    digest, size = value.get("digest"), value.get("size")
-    digits = digest.removeprefix(PREFIX) if isinstance(digest, str) else ""
-    if not str(digest).startswith(PREFIX) or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-        raise BadInput(f"{what}: {digest!r} is no sha256 digest")
-    if not isinstance(size, int) or size < 0:
-        raise BadInput(f"{what}: {size!r} is no size")
-    return value
-
-
-def _choose(layout: _Layout, index: Any, platform: str | None, depth: int) -> dict[str, Any]:
+def _choose(job: Job, archive: Archive, index: Any, depth: int) -> Descriptor:
     """The descriptor of the manifest for the platform, through nested indexes."""
-    path = layout.path
+    path = job.path
     if depth > _MAX_NESTING:
-        raise BadInput(f"{path}: its indexes are nested too deeply")
-    if not isinstance(index, dict) or not isinstance(index.get("manifests"), list) or "layers" in index:
-        raise BadInput(f"{path}: index.json is ambiguous: it must have manifests, not layers", subject=path)
+        raise BadInput(f"{path}: its indexes are nested too deeply", subject=path)
+    if not isinstance(index, dict) or index.get("schemaVersion", 2) != 2:
+        raise BadInput(f"{path}: the index is of no known version", subject=path)
+    confusing = [k for k in ("layers", "config", "fsLayers") if k in index]
+    if confusing or not isinstance(index.get("manifests"), list):
+        raise BadInput(f"{path}: the index is ambiguous: it has {', '.join(confusing) or 'no manifests'}", subject=path)
+    if index.get("mediaType") not in (None, *_INDEX):
+        raise BadInput(f"{path}: the index calls itself {index['mediaType']!r:.80}", subject=path)
     candidates = [_descriptor(d, f"{path}: an entry of the index") for d in index["manifests"]]
     if not candidates:
         raise BadInput(f"{path} holds no image", subject=path)
-    wanted = platform or f"linux/{_MACHINES.get(os.uname().machine, os.uname().machine)}"
-    fitting = [d for d in candidates if _fits(d.get("platform"), wanted)]
-    if not fitting:
-        found = ", ".join(sorted({_platform(d.get("platform")) for d in candidates}))
-        raise BadInput(f"{path} has no image for {wanted} (it has: {found})", hint="choose one with --platform")
-    if len(fitting) > 1 and len({d["digest"] for d in fitting}) > 1 and depth == 0:
-        names = ", ".join(str((d.get("annotations") or {}).get(_REF_NAME, d["digest"][:19])) for d in fitting)
-        raise BadInput(f"{path} holds several images: {names}", hint="export the one that you want alone", subject=path)
-    chosen = fitting[0]
-    media = chosen.get("mediaType")
-    if media in _INDEX:
-        nested = _choose(layout, _object(layout, chosen, "index"), platform, depth + 1)
-        return {**nested, "annotations": {**(nested.get("annotations") or {}), **(chosen.get("annotations") or {})}}
-    if media not in _MANIFEST:
-        raise BadInput(f"{path}: {media!r} is no image manifest", subject=path)
+    chosen = _fitting(job, candidates, depth)
+    if chosen.get("mediaType") in _INDEX:
+        inner, _ = _object(job, archive, chosen, "a nested index", _INDEX)
+        nested = _choose(job, archive, inner, depth + 1)
+        return {**nested, "annotations": {**_notes(nested), **_notes(chosen)}}
+    if chosen.get("mediaType") not in _MANIFEST:
+        raise BadInput(f"{path}: {chosen.get('mediaType')!r:.80} is no image manifest", subject=path)
     return chosen
 
 
-def _platform(platform: Any) -> str:
+def _fitting(job: Job, candidates: list[Descriptor], depth: int) -> Descriptor:
+    wanted = job.platform or host_platform()
+    found = [(d, _platform(d)) for d in candidates]
+    fitting = [d for d, p in found if p == wanted] or [d for d, p in found if p.startswith(wanted + "/")]
+    fitting = fitting or [d for d, p in found if p == "any"]
+    if not fitting:
+        there = ", ".join(sorted({p for _, p in found}))
+        raise BadInput(
+            f"{job.path} has no image for {wanted}, only for {there}",
+            hint="choose one with --platform",
+            subject=job.path,
+        )
+    if depth == 0 and len({d["digest"] for d in fitting}) > 1:
+        tag = split(job.name)[1] if job.name else None
+        named = [d for d in fitting if _notes(d).get(_REF_NAME) in (job.name, tag) and job.name]
+        if len(named) != 1:
+            names = ", ".join(str(_notes(d).get(_REF_NAME, d["digest"][:19])) for d in fitting)
+            raise BadInput(
+                f"{job.path} holds several images: {names}", hint="name one of them with --name", subject=job.path
+            )
+        return named[0]
+    return fitting[0]
+
+
+def _notes(descriptor: Descriptor) -> dict[str, Any]:
+    notes = descriptor.get("annotations")
+    return notes if isinstance(notes, dict) else {}
+
+
+def _platform(descriptor: Descriptor) -> str:
+    platform = descriptor.get("platform")
     if not isinstance(platform, dict):
         return "any"
     parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
     return "/".join(str(part) for part in parts if part)
 
 
-def _fits(platform: Any, wanted: str) -> bool:
-    found = _platform(platform)
-    return found == "any" or found == wanted or found.startswith(wanted + "/")
+def _descriptor(value: Any, what: str) -> Descriptor:
+    if not isinstance(value, dict):
+        raise BadInput(f"{what} is no descriptor")
+    digits_of(value.get("digest"), what)
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise BadInput(f"{what}: {size!r:.40} is no size")
+    return value
 
 
-def _object(layout: _Layout, value: Any, what: str) -> dict[str, Any]:
-    """A JSON blob, verified against its descriptor."""
-    import hashlib
-
-    from podium.appc.jsonread import MAX_BYTES
-
-    descriptor = _descriptor(value, f"{layout.path}: {what}")
-    if descriptor["size"] > MAX_BYTES:
-        raise BadInput(f"{layout.path}: its {what} has {descriptor['size']} bytes, more than {MAX_BYTES}")
-    with layout.open(_blob_name(descriptor["digest"])) as f:
-        data = f.read(MAX_BYTES + 1)
-    found = PREFIX + hashlib.sha256(data).hexdigest()
-    if found != descriptor["digest"] or len(data) != descriptor["size"]:
+def _object(
+    job: Job, archive: Archive, value: Any, what: str, media_types: tuple[str, ...]
+) -> tuple[dict[str, Any], bytes]:
+    """A JSON blob, verified against its descriptor, and its bytes."""
+    descriptor = _descriptor(value, f"{job.path}: {what}")
+    media = descriptor.get("mediaType")
+    if media not in media_types:
+        raise BadInput(f"{job.path}: {what} is of type {media!r:.100}, which is none of an image's", subject=job.path)
+    with archive.open(_blob_name(descriptor)) as f:
+        content, raw = job.read_json(f, what, descriptor["size"])
+    found = PREFIX + hashlib.sha256(raw).hexdigest()
+    if found != descriptor["digest"] or len(raw) != descriptor["size"]:
         raise BadInput(
-            f"{layout.path}: its {what} is damaged: expected {descriptor['digest']} of {descriptor['size']} bytes, "
-            f"found {found} of {len(data)}",
-            subject=layout.path,
+            f"{job.path}: {what} is damaged: expected {descriptor['digest']} of {descriptor['size']} bytes, "
+            f"found {found} of {len(raw)}",
+            subject=job.path,
         )
-    content = load_json(io.BytesIO(data), f"{layout.path}: {what}")
     if not isinstance(content, dict):
-        raise BadInput(f"{layout.path}: its {what} is no JSON object", subject=layout.path)
-    media = content.get("mediaType")
-    if media is not None and media != descriptor.get("mediaType"):
-        raise BadInput(f"{layout.path}: its {what} calls itself {media}, not {descriptor.get('mediaType')}")
-    return content
+        raise BadInput(f"{job.path}: {what} is no JSON object", subject=job.path)
+    if content.get("mediaType", media) != media:
+        raise BadInput(
+            f"{job.path}: {what} calls itself {content['mediaType']!r:.80}, its descriptor {media}", subject=job.path
+        )
+    return content, raw
 
 
-def _blob_name(digest: str) -> str:
-    return "blobs/sha256/" + digest.removeprefix(PREFIX)
+def _check_manifest(job: Job, manifest: dict[str, Any]) -> None:
+    """Refuse what one reader takes for a manifest and another for an index (CVE-2021-41190)."""
+    confusing = [k for k in ("manifests", "fsLayers") if k in manifest]
+    layers = manifest.get("layers")
+    if manifest.get("schemaVersion") != 2:
+        raise BadInput(f"{job.path}: the manifest is of version {manifest.get('schemaVersion')!r:.40}, not 2")
+    if confusing or not isinstance(layers, list) or "config" not in manifest:
+        raise BadInput(
+            f"{job.path}: the manifest is ambiguous: it must have config and layers, and no manifests", subject=job.path
+        )
+    if len(layers) > job.store.limits.max_layers:
+        raise LimitExceeded(f"{job.path} has {len(layers)} layers, more than {job.store.limits.max_layers}")
+    for layer in layers:
+        media = _descriptor(layer, f"{job.path}: a layer").get("mediaType")
+        if not isinstance(media, str) or not media.startswith(_LAYER) or media.endswith("+encrypted"):
+            raise BadInput(f"{job.path}: a layer of type {media!r:.100} can't be unpacked", subject=job.path)
 
 
-def _put(store: Store, layout: _Layout, value: Any, role: str) -> Blob:
-    descriptor = _descriptor(value, f"{layout.path}: a {role}")
-    digest, size = descriptor["digest"], descriptor["size"]
-    if not blobs.has(store.data, digest):
-        with layout.open(_blob_name(digest)) as f:
-            blobs.put(store.data, f, digest=digest, size=size)
-    return Blob(digest, size, role, str(descriptor.get("mediaType", "")))
+def _blob_name(descriptor: Descriptor) -> str:
+    return "blobs/sha256/" + str(descriptor["digest"]).removeprefix(PREFIX)
+
+
+def _put(job: Job, archive: Archive, descriptor: Descriptor, role: str) -> Any:
+    with archive.open(_blob_name(descriptor)) as f:
+        return job.put(f, role, str(descriptor.get("mediaType", "")), descriptor["digest"], descriptor["size"])

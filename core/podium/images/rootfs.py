@@ -6,55 +6,56 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Sequence
 
 from podium.appc.image_manifest import parse_image
 from podium.appc.names import SPEC_VERSION, sanitize_identifier
 from podium.clock import rfc3339
-from podium.errors import Failed
-from podium.images.importing import split_name
+from podium.errors import BadInput, Failed
+from podium.images.detect import open_file
+from podium.images.job import Job
 from podium.store import blobs
 from podium.store.image import PREFIX, Blob, Image
-from podium.store.store import Store
+from podium.store.naming import split_name
 from podium.store.trees import tree_id
 
 _ARCH = {"x86_64": "amd64", "aarch64": "aarch64"}
+_MEDIA = "application/x-tar"
 
 
-def import_rootfs(store: Store, path: str, name: str, exec: Sequence[str] | None) -> Image:
-    """Store a rootfs as a tar blob; the image's id is the digest of the blob's digest and the manifest.
+def import_rootfs(job: Job) -> Image:
+    """Keep a rootfs as a tar; the image's id is the digest of the tar's digest and the manifest.
 
     Raises:
         Failed: tar could not read the folder.
         BadInput: the name or command is wrong.
     """
-    text, tag = split_name(name)
+    if not job.name:
+        raise BadInput(
+            f"{job.path} is a rootfs, which has no name of its own", hint="add --name NAME[:TAG]", subject=job.path
+        )
+    name, tag = split_name(job.name)
     arch = _ARCH.get(os.uname().machine, os.uname().machine)
-    app = {"app": {"exec": list(exec), "user": "0", "group": "0"}} if exec else {}
+    app = {"app": {"exec": list(job.exec), "user": "0", "group": "0"}} if job.exec else {}
     manifest = parse_image(
         {
             "acKind": "ImageManifest",
             "acVersion": SPEC_VERSION,
-            "name": sanitize_identifier(text),
+            "name": sanitize_identifier(name),
             "labels": [{"name": "os", "value": "linux"}, {"name": "arch", "value": arch}],
             **app,
         },
         own=True,
     ).to_json()
-    if os.path.isdir(path):
-        digest, size = _archive(store, path)
-    else:
-        with open(path, "rb") as f:
-            digest, size = blobs.put(store.data, f)
-    identity = hashlib.sha256(json.dumps([digest, manifest], sort_keys=True).encode()).hexdigest()
+    blob = _from_folder(job) if os.path.isdir(job.path) else _from_tar(job)
+    digits = hashlib.sha256(json.dumps([blob.digest, manifest], sort_keys=True).encode()).hexdigest()
     return Image(
-        id=PREFIX + identity,
-        name=text,
+        id=PREFIX + digits,
+        name=name,
         tags=(tag,),
         format="rootfs",
         manifest=manifest,
-        blobs=(Blob(digest, size, "rootfs", "application/x-tar"),),
-        tree=tree_id(identity),
+        blobs=(blob,),
+        tree=tree_id(digits),
         tree_size=0,
         created=None,
         imported=rfc3339(),
@@ -63,14 +64,31 @@ def import_rootfs(store: Store, path: str, name: str, exec: Sequence[str] | None
     )
 
 
-def _archive(store: Store, path: str) -> tuple[str, int]:
-    """The same folder gives the same archive: entries are sorted, and access times left out."""
-    argv = ["tar", "--create", "--sort=name", "--numeric-owner", "--sparse", "--format=posix"]
-    argv += ["--pax-option=delete=atime,delete=ctime", "--xattrs", "--xattrs-include=*", "--directory", path, "."]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
-        assert tar.stdout is not None and tar.stderr is not None
-        digest, size = blobs.put(store.data, tar.stdout)
-        complaint = tar.stderr.read().decode(errors="replace").strip()
-    if tar.returncode != 0:
-        raise Failed(f"tar could not read {path}: {complaint[-300:]}", subject=path)
-    return digest, size
+def _from_tar(job: Job) -> Blob:
+    with open_file(job.path) as f:
+        digest = blobs.digest_of(f)
+        size = f.seek(0, os.SEEK_END)
+        f.seek(0)
+        return job.put(f, "rootfs", _MEDIA, digest, size)
+
+
+def _from_folder(job: Job) -> Blob:
+    """A tar of the folder, by GNU tar; the same folder gives the same tar."""
+    argv = ["tar", "--create", "--format=posix", "--sort=name", "--numeric-owner", "--one-file-system"]
+    argv += ["--sparse", "--sparse-version=0.0"]  # later versions put tar's process id into the archive
+    argv += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
+    argv += ["--xattrs", "--xattrs-include=*", "--directory", job.path, "."]
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        try:
+            blob = job.put(child.stdout, "rootfs", _MEDIA)
+        except BaseException:
+            child.kill()
+            raise
+        complaint = child.stderr.read().decode(errors="replace").strip()
+    if child.returncode != 0:
+        raise Failed(f"tar could not read {job.path}: {complaint[-300:]}", subject=job.path)
+    return blob

@@ -1,1 +1,1 @@
-"""Blobs, image records and rendered trees."""
+"""Blobs, image records and rendered trees: `store` is the way in."""

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from typing import IO
 
 from podium.errors import BadInput, LimitExceeded
 from podium.linux.files import fsync_dir
 from podium.paths import DataDir
 from podium.store.image import PREFIX
+from podium.store.unpack.streams import Source
+from podium.store.workspace import Workspace
 
 _CHUNK = 1 << 20
 
 
-def put(data: DataDir, source: IO[bytes], *, digest: str | None = None, size: int | None = None) -> tuple[str, int]:
-    """Store a stream.
+def put(
+    workspace: Workspace,
+    source: Source,
+    *,
+    limit: int,
+    digest: str | None = None,
+    size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[str, int]:
+    """Write a stream into the workspace.
 
     Args:
-        data: the data directory.
+        workspace: `publish` moves it from there to the store.
         source: what to read to its end.
+        limit: bytes that it may have at most.
         digest: `sha256:<hex>` that it must have.
         size: bytes that it must have; reading stops as soon as there are more.
+        progress: called with the bytes of each chunk.
 
     Returns:
         Its digest and size.
@@ -29,33 +42,80 @@ def put(data: DataDir, source: IO[bytes], *, digest: str | None = None, size: in
     Raises:
         BadInput: it is not what it had to be; LimitExceeded when it is larger.
     """
-    hidden = data.at("tmp", f"blob-{os.getpid()}-{os.urandom(6).hex()}")
+    workspace.dirty = True
+    hidden = os.path.join(workspace.blobs, f"new-{os.urandom(6).hex()}")
     sha, written = hashlib.sha256(), 0
-    try:
-        with open(hidden, "xb") as f:
-            while chunk := source.read(_CHUNK):
-                written += len(chunk)
-                if size is not None and written > size:
-                    raise LimitExceeded(f"a blob is larger than the {size} bytes that its descriptor says")
-                sha.update(chunk)
-                f.write(chunk)
-            f.flush()
-            os.fsync(f.fileno())
-            os.fchmod(f.fileno(), 0o444)
-        found = PREFIX + sha.hexdigest()
-        if digest is not None and found != digest:
-            raise BadInput(f"a blob is damaged: expected {digest}, found {found}", subject=digest)
-        if size is not None and written != size:
-            raise BadInput(f"blob {found} has {written} bytes, its descriptor says {size}", subject=found)
-        os.rename(hidden, data.blob(found.removeprefix(PREFIX)))
-        fsync_dir(data.blobs)
-    except BaseException:
-        if os.path.exists(hidden):
-            os.unlink(hidden)
-        raise
+    allowed = limit if size is None else min(limit, size)
+    if size is not None and size > limit:
+        raise LimitExceeded(f"a blob of {size} bytes is more than {limit}")
+    with open(hidden, "xb", buffering=0) as f:
+        while chunk := source.read(_CHUNK):
+            written += len(chunk)
+            if written > allowed:
+                told = " that its descriptor says" if size is not None else ""
+                raise LimitExceeded(f"a blob is larger than the {allowed} bytes{told}", subject=digest)
+            sha.update(chunk)
+            left = memoryview(chunk)
+            while left:
+                left = left[f.write(left) :]
+            if progress is not None:
+                progress(len(chunk))
+        os.fchmod(f.fileno(), 0o444)
+    found = PREFIX + sha.hexdigest()
+    if size is not None and written != size:
+        raise BadInput(f"a blob has {written} bytes, its descriptor says {size}", subject=digest or found)
+    if digest is not None and found != digest:
+        raise BadInput(f"a blob is damaged: expected {digest}, found {found}", subject=digest)
+    os.rename(hidden, os.path.join(workspace.blobs, found.removeprefix(PREFIX)))
     return found, written
 
 
-def has(data: DataDir, digest: str) -> bool:
-    """Whether the blob is stored."""
-    return os.path.exists(data.blob(digest.removeprefix(PREFIX)))
+def adopt(data: DataDir, workspace: Workspace, digest: str, size: int) -> bool:
+    """Give the workspace a blob that the store has, which nobody can take from it then. False if it has none."""
+    digits = digest.removeprefix(PREFIX)
+    mine = os.path.join(workspace.blobs, digits)
+    try:
+        os.link(data.blob(digits), mine)
+    except FileExistsError:
+        return True
+    except FileNotFoundError:
+        return False
+    if os.stat(mine).st_size != size:  # damaged: it is stored again
+        os.unlink(mine)
+        return False
+    return True
+
+
+def publish(data: DataDir, workspace: Workspace) -> None:
+    """Move the workspace's blobs to the store; they were synced. Those that it has already stay."""
+    for name in os.listdir(workspace.blobs):
+        mine, theirs = os.path.join(workspace.blobs, name), data.blob(name)
+        try:
+            same = os.stat(theirs).st_size == os.stat(mine).st_size
+        except FileNotFoundError:
+            same = False
+        if same:
+            os.unlink(mine)
+        else:
+            os.rename(mine, theirs)
+    fsync_dir(data.blobs)
+
+
+def digest_of(f: IO[bytes]) -> str:
+    """`sha256:<hex>` of the rest of a file."""
+    return PREFIX + hashlib.file_digest(f, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def fault(data: DataDir, digest: str, size: int) -> str | None:
+    """What is wrong with a stored blob, all of which is read; None if nothing is."""
+    try:
+        with open(data.blob(digest.removeprefix(PREFIX)), "rb") as f:
+            found_size = os.fstat(f.fileno()).st_size
+            if found_size != size:
+                return f"blob {digest} has {found_size} bytes instead of {size}"
+            found = digest_of(f)
+    except FileNotFoundError:
+        return f"blob {digest} is missing"
+    except OSError as e:
+        return f"blob {digest} can't be read: {e.strerror}"
+    return None if found == digest else f"blob {digest} is altered: its digest is {found}"

@@ -1,8 +1,20 @@
-"""An image's record: images/<hex>.json, the truth of which the index is a copy."""
+"""An image's record: images/<hex>.json, the truth of which the index and the name links are copies.
+
+An image's id is the sha256 of: the archive without compression (ACI), the image configuration (OCI, docker), the
+blob's digest and the manifest (rootfs). So it says what the image contains and how it is run, and the same image
+imported again, from another file or format perhaps, is the same image.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from podium import records
+from podium.errors import Corrupt
+from podium.named import NamedTuple
+from podium.paths import DataDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PREFIX = "sha256:"
 
@@ -13,15 +25,17 @@ class Blob(NamedTuple):
     Attributes:
         digest: `sha256:<hex>` of its bytes.
         size: bytes.
-        role: `layer` (a tar archive, perhaps compressed, in the order in which they are applied), `aci`, `config`,
-            `manifest` or `rootfs`.
+        role: `layer` (a tar archive, perhaps compressed, in the order in which they are applied), `aci`, `dependency`
+            (an ACI whose files come before those of the image itself), `rootfs`, `config` or `manifest`.
         media_type: as its format calls it.
+        paths: of an ACI, the only ones that are taken from it (appc's pathWhitelist); empty: all.
     """
 
     digest: str
     size: int
     role: str
     media_type: str = ""
+    paths: tuple[str, ...] = ()
 
 
 class Image(NamedTuple):
@@ -29,7 +43,7 @@ class Image(NamedTuple):
 
     Attributes:
         id: `sha256:<hex>`.
-        name: without tag; empty for one whose name was given to another.
+        name: without tag; it stays when the last tag was given to another image.
         tags: of that name.
         format: `aci`, `oci`, `docker-archive` or `rootfs`.
         manifest: the appc ImageManifest, as JSON.
@@ -39,6 +53,9 @@ class Image(NamedTuple):
         created: RFC 3339, as the image says; None if it does not.
         imported: RFC 3339.
         arch, os: as appc spells them.
+        aliases: further names, each as `name:tag`.
+        tagged: RFC 3339, when a name was last given; where two records have one name, the later has it.
+        diff_ids: `sha256:<hex>` of each layer without compression, which rendering verifies.
     """
 
     id: str
@@ -53,6 +70,9 @@ class Image(NamedTuple):
     imported: str
     arch: str | None
     os: str | None
+    aliases: tuple[str, ...] = ()
+    tagged: str = ""
+    diff_ids: tuple[str, ...] = ()
 
     @property
     def hex(self) -> str:
@@ -64,24 +84,82 @@ class Image(NamedTuple):
         """Bytes of its blobs."""
         return sum(blob.size for blob in self.blobs)
 
+    @property
+    def references(self) -> list[str]:
+        """Everything it is called, as `name:tag`."""
+        return [*(f"{self.name}:{tag}" for tag in self.tags), *self.aliases]
+
+    def with_references(self, references: list[str], tagged: str) -> Image:
+        """The image with these names: the tags of the first one's name, and the others as aliases."""
+        if not references:
+            return self._replace(tags=(), aliases=(), tagged=tagged)
+        names = [r.rpartition(":")[0] for r in references]
+        name = self.name if self.name in names else names[0]
+        tags = tuple(r.rpartition(":")[2] for r, n in zip(references, names, strict=True) if n == name)
+        aliases = tuple(r for r, n in zip(references, names, strict=True) if n != name)
+        return self._replace(name=name, tags=tags, aliases=aliases, tagged=tagged)
+
     def record(self) -> dict[str, Any]:
         """As it is stored."""
-        return {"image": 1, **self._asdict(), "tags": list(self.tags), "blobs": [b._asdict() for b in self.blobs]}
+        lists = {k: list(getattr(self, k)) for k in ("tags", "aliases", "diff_ids")}
+        return {"image": 1, **self._asdict(), **lists, "blobs": [b._asdict() for b in self.blobs]}
 
     @classmethod
     def from_record(cls, data: dict[str, Any]) -> Image:
-        """Raises KeyError, TypeError or ValueError when a field is missing or wrong."""
-        known = {k: data[k] for k in cls._fields}
-        known["tags"] = tuple(map(str, data["tags"]))
-        known["blobs"] = tuple(Blob(b["digest"], int(b["size"]), b["role"], b["media_type"]) for b in data["blobs"])
+        """Fields that this version does not know are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or wrong.
+        """
+        known = {k: data[k] for k in cls._fields if k in data or k not in cls._field_defaults}
+        for key in ("tags", "aliases", "diff_ids"):
+            known[key] = tuple(map(_text, data.get(key, ())))
+        known["blobs"] = tuple(
+            Blob(
+                _text(b["digest"]),
+                int(b["size"]),
+                _text(b["role"]),
+                _text(b["media_type"]),
+                tuple(map(_text, b.get("paths", ()))),
+            )
+            for b in data["blobs"]
+        )
+        for key in ("id", "name", "format", "tree", "imported"):
+            _text(known[key])
+        if not isinstance(known["manifest"], dict) or not isinstance(known["tree_size"], int):
+            raise TypeError("its manifest is no object, or its size no number")
         return cls(**known)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, last_used: str | None = None) -> dict[str, Any]:
         """One element of `podium.image-list/1`."""
         keys = ("id", "name", "format", "tree_size", "created", "imported", "arch", "os")
         return {
             **{k: getattr(self, k) for k in keys},
             "tags": list(self.tags),
+            "aliases": list(self.aliases),
             "size": self.size,
-            "last_used": None,
+            "last_used": last_used,
         }
+
+
+def read_record(data: DataDir, digits: str) -> Image:
+    """An image's record.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Corrupt: it is damaged.
+    """
+    what = f"the record of image {digits[:12]}"
+    try:
+        image = Image.from_record(records.read(data.image(digits), what))
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}", subject=digits) from None
+    if image.hex != digits:
+        raise Corrupt(f"{what} is damaged: it is that of another image", subject=digits)
+    return image
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is no text")
+    return value

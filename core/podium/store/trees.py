@@ -2,74 +2,179 @@
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import os
+from collections.abc import Callable
+from typing import IO, Any
 
 from podium import records
 from podium.clock import rfc3339
-from podium.errors import Corrupt
+from podium.errors import BadInput, Corrupt, LimitExceeded
 from podium.linux.files import fsync_dir, write_atomic
-from podium.linux.tree import remove_tree
 from podium.paths import DataDir
-from podium.store.image import PREFIX, Image
-from podium.store.store import Limits
-from podium.store.layers import Unpacker
+from podium.store.image import PREFIX, Blob, Image
+from podium.store.limits import Limits
+from podium.store.unpack import content
+from podium.store.unpack.extract import Extractor, Select, clean
+from podium.store.unpack.streams import Source, decompressed
+from podium.store.workspace import Workspace
 from podium.trace import trace
 
 RENDERER = 1  # raised when the same image would be rendered otherwise
+RECORD = "tree.json"
+_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 
 
-def tree_id(hex_id: str) -> str:
+def tree_id(digits: str) -> str:
     """The tree of the image with these digits."""
-    return f"{hex_id}-{RENDERER}"
+    return f"{digits}-{RENDERER}"
 
 
-def render(data: DataDir, image: Image, limits: Limits) -> int:
-    """Render an image's tree, once: others that want the same wait. Returns the bytes of file content in it.
+def is_rendered(data: DataDir, tree: str) -> bool:
+    """Whether a tree is there; a half-made one never is."""
+    return os.path.exists(os.path.join(data.tree(tree), RECORD))
+
+
+def read(data: DataDir, tree: str) -> dict[str, Any]:
+    """tree.json: `bytes`, `entries`, `digest` of the content, `image`.
+
+    Raises:
+        FileNotFoundError: it is not rendered.
+        Corrupt: the record is damaged.
+    """
+    return records.read(os.path.join(data.tree(tree), RECORD), f"the record of tree {tree[:12]}")
+
+
+def render(
+    data: DataDir, workspace: Workspace, image: Image, limits: Limits, progress: Callable[[int], None] | None = None
+) -> int:
+    """Render an image into the workspace; `publish` then puts the tree into place. Returns the bytes of its files.
 
     Raises:
         Corrupt: a blob is missing.
-        BadInput: an archive can't be unpacked.
+        BadInput: an archive can't be unpacked, or is not the one that the image's configuration names.
     """
-    fd = os.open(os.path.join(data.locks, f"tree-{image.tree}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        done = os.path.join(data.tree(image.tree), "tree.json")
-        if os.path.exists(done):
-            return int(records.read(done).get("bytes", 0))
-        return _render(data, image, limits)
-    finally:
-        os.close(fd)
+    workspace.dirty = True
+    folder = os.path.join(workspace.path, "tree")
+    rootfs = os.path.join(folder, "rootfs")
+    os.makedirs(rootfs, mode=0o755)
+    os.chmod(folder, 0o755)
+    with Extractor(rootfs, limits, progress) as extractor:
+        _apply(data, workspace, image, limits, extractor)
+        extractor.finish()
+    trace("tree:unpacked")
+    found = content.digest(rootfs, limits)
+    record = {
+        "tree": 1,
+        "image": image.id,
+        "renderer": RENDERER,
+        "digest": found.digest,
+        "digest_version": content.VERSION,
+        "bytes": found.bytes,
+        "entries": found.entries,
+        "dropped_xattrs": extractor.dropped,
+        "rendered": rfc3339(),
+    }
+    write_atomic(os.path.join(folder, RECORD), records.seal(record) + b"\n", durable=False)
+    return found.bytes
 
 
-def _render(data: DataDir, image: Image, limits: Limits) -> int:
-    name = f"tree-{image.tree}"
-    hidden = data.at("tmp", name)
-    if os.path.lexists(hidden):
-        remove_tree(data.tmp, name)  # of somebody who was killed: we hold the lock
-    os.makedirs(os.path.join(hidden, "rootfs"), mode=0o755)
+def publish(data: DataDir, workspace: Workspace, tree: str, *, replace: bool = False) -> None:
+    """Put the workspace's tree, which was synced, into place.
+
+    Args:
+        data: the data directory.
+        workspace: what was there before is left in it, for removal.
+        tree: its id.
+        replace: whether a tree that is there is replaced; pods that run keep what they have mounted.
+    """
+    from podium.linux.syscalls import AT_FDCWD, renameat2
+
+    mine, theirs = os.path.join(workspace.path, "tree"), data.tree(tree)
+    if is_rendered(data, tree) and not replace:
+        return
+    if os.path.lexists(theirs):  # without its record it is a part of a tree
+        renameat2(AT_FDCWD, mine, AT_FDCWD, theirs, _EXCHANGE)
+    else:
+        os.rename(mine, theirs)
+    fsync_dir(data.trees)
+    trace("tree:rendered")
+
+
+def fault(data: DataDir, tree: str, limits: Limits) -> str | None:
+    """What is wrong with a tree, all of which is read; None if nothing is."""
     try:
-        unpacker = Unpacker(os.path.join(hidden, "rootfs"), limits.max_bytes, limits.max_entries)
-        for blob in image.blobs:
-            if blob.role in ("layer", "aci", "rootfs"):
-                path = data.blob(blob.digest.removeprefix(PREFIX))
-                try:
-                    with open(path, "rb") as f:
-                        unpacker.layer(f, below="rootfs" if blob.role == "aci" else "", whiteouts=blob.role == "layer")
-                except FileNotFoundError:
-                    raise Corrupt(f"blob {blob.digest} of image {image.name} is missing", subject=image.id) from None
-        unpacker.finish()
-        trace("tree:unpacked")
-        os.sync()  # cheaper than an fsync for each of thousands of files
-        record = {"tree": 1, "image": image.id, "bytes": unpacker.bytes, "entries": unpacker.entries, "at": rfc3339()}
-        write_atomic(os.path.join(hidden, "tree.json"), records.seal(record) + b"\n")
-        if os.path.lexists(data.tree(image.tree)):
-            remove_tree(data.trees, image.tree)  # without its tree.json it is half a tree
-        os.rename(hidden, data.tree(image.tree))
-        fsync_dir(data.trees)
-        trace("tree:rendered")
-        return unpacker.bytes
-    except BaseException:
-        if os.path.lexists(hidden):
-            remove_tree(data.tmp, name)
-        raise
+        record = read(data, tree)
+        found = content.digest(data.rootfs(tree), limits)
+    except FileNotFoundError:
+        return f"tree {tree} is missing"
+    except Corrupt as e:
+        return e.message
+    except (OSError, LimitExceeded) as e:
+        return f"tree {tree} can't be read: {e}"
+    if record.get("digest_version") != content.VERSION:
+        return f"tree {tree} has no digest that this podium knows"
+    return None if record.get("digest") == found.digest else f"tree {tree} is altered: its digest is {found.digest}"
+
+
+def _apply(data: DataDir, workspace: Workspace, image: Image, limits: Limits, extractor: Extractor) -> None:
+    layers = [b for b in image.blobs if b.role == "layer"]
+    for number, blob in enumerate(layers):
+        expected = image.diff_ids[number] if number < len(image.diff_ids) else None
+        with _open(data, workspace, blob) as f:
+            stream = _Hashed(decompressed(f, limits))
+            extractor.layer(stream, whiteouts=True)
+            if expected is not None and stream.digest() != expected:
+                raise BadInput(
+                    f"layer {blob.digest} of {image.name} is not the one that the configuration names: expected "
+                    f"{expected} without compression, found {stream.digest()}",
+                    subject=image.id,
+                )
+    for blob in image.blobs:
+        if blob.role == "rootfs":
+            with _open(data, workspace, blob) as f:
+                extractor.layer(decompressed(f, limits), select=clean)
+        elif blob.role in ("aci", "dependency"):
+            with _open(data, workspace, blob) as f:
+                extractor.layer(decompressed(f, limits), select=_in_aci(blob.paths))
+
+
+def _in_aci(paths: tuple[str, ...]) -> Select:
+    """What is below rootfs/, and if `paths` are given, only those and the folders on the way to them (appc aci.md)."""
+    wanted = {clean(p) for p in paths}
+    wanted.update(p[:i] for p in tuple(wanted) for i, c in enumerate(p) if c == "/")
+
+    def select(name: str) -> str | None:
+        first, _, rest = clean(name).partition("/")
+        if first != "rootfs" or (wanted and rest and rest not in wanted):
+            return None
+        return rest
+
+    return select
+
+
+def _open(data: DataDir, workspace: Workspace, blob: Blob) -> IO[bytes]:
+    digits = blob.digest.removeprefix(PREFIX)
+    for path in (os.path.join(workspace.blobs, digits), data.blob(digits)):
+        try:
+            return open(path, "rb")
+        except FileNotFoundError:
+            continue
+    raise Corrupt(
+        f"blob {blob.digest} is missing", hint="import the image again; 'podium fsck' tells more", subject=blob.digest
+    )
+
+
+class _Hashed:
+    """Digests what is read."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._sha = source, hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._sha.update(data)
+        return data
+
+    def digest(self) -> str:
+        return PREFIX + self._sha.hexdigest()

@@ -79,7 +79,9 @@ class Reader:
         self._padding = 0
         self._globals: dict[str, bytes] = {}
         self._ended = False
+        self._leap = getattr(source, "skip", None)  # of a source that need not read what nobody wants
         self.seen = 0
+        self.position = 0  # bytes of the stream up to here
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self._next()) is not None:
@@ -106,11 +108,13 @@ class Reader:
         if not self._buffer:
             self._buffer = memoryview(self._source.read(CHUNK))
         chunk, self._buffer = self._buffer[:size], self._buffer[size:]
+        self.position += len(chunk)
         return chunk
 
     def _exactly(self, size: int) -> bytes:
         if len(self._buffer) >= size:
             data, self._buffer = bytes(self._buffer[:size]), self._buffer[size:]
+            self.position += size
             return data
         parts = []
         while size:
@@ -122,6 +126,12 @@ class Reader:
         return b"".join(parts)
 
     def _skip(self) -> None:
+        if self._leap is not None and self._left > len(self._buffer):
+            self._left -= len(self._take(self._left))
+            if self._leap(self._left) != self._left:
+                self._early()
+            self.position += self._left
+            self._left = 0
         for _ in self.content():
             pass
         if self._padding:

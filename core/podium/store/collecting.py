@@ -1,0 +1,175 @@
+"""Removing from the store: one image, or what nothing needs any more.
+
+The caller holds the store's lock alone. A pod's envelope says what it refers to, in every phase, until it is gone.
+While an envelope or an image's record can't be read, what it may refer to stays.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from podium.clock import parse
+from podium.errors import Corrupt
+from podium.linux.files import fsync_dir
+from podium.paths import PHASES, DataDir
+from podium.store import index, locks, naming
+from podium.store.image import PREFIX, Image
+from podium.store.workspace import Workspace, sweep
+
+if TYPE_CHECKING:
+    from podium.store.store import Store
+
+
+class Collected(NamedTuple):
+    """What a collection removed: ids of images and trees, digests of blobs, names of leftovers, and their bytes.
+
+    `kept` tells, for each thing that could have gone, why it stays.
+    """
+
+    images: list[str]
+    trees: list[str]
+    blobs: list[str]
+    leftovers: list[str]
+    bytes: int
+    kept: list[tuple[str, str]]
+
+
+def users(data: DataDir, image: Image) -> list[str]:
+    """The pods that refer to an image or its tree, and those that can't be read, which may."""
+    from podium.pods import envelope
+
+    found: dict[str, None] = {}
+    for phase in PHASES:  # in the order in which pods move through them
+        try:
+            uuids = os.listdir(data.phase(phase))
+        except FileNotFoundError:
+            continue
+        for uuid in uuids:
+            try:
+                pod = envelope.read(data.pod(phase, uuid))
+            except FileNotFoundError:
+                continue  # who makes it holds the store's lock until it has an envelope
+            except Corrupt:
+                found[f"{uuid} (which can't be read)"] = None
+                continue
+            if image.id in pod.images or image.tree in pod.trees:
+                found[f"{uuid} ({pod.name})" if pod.name else uuid] = None
+    return list(found)
+
+
+def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int]:
+    """Remove an image's record, and its tree and blobs if no other needs them; returns trees, blobs and bytes."""
+    for reference in image.references:
+        naming.forget(data, reference)
+    os.unlink(data.image(image.hex))
+    fsync_dir(data.images)  # first: a record without its blobs would be damage, blobs without a record are not
+    others, problems = index.survey(data)
+    if problems:
+        return [], [], 0  # a record that can't be read may need them
+    trees = [image.tree] if all(i.tree != image.tree for i in others) else []
+    needed = {b.digest for i in others for b in i.blobs}
+    blobs = [b.digest for b in image.blobs if b.digest not in needed]
+    freed = _remove_trees(data, trees) + _remove_blobs(data, blobs)
+    try:
+        os.unlink(os.path.join(data.cache, "used", image.hex))
+    except FileNotFoundError:
+        pass
+    return trees, blobs, freed
+
+
+def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
+    """See `Store.gc`."""
+    from podium.pods.envelope import referenced
+
+    data = store.data
+    result = Collected([], [], [], [] if dry_run else sweep(data), 0, [])
+    with store.exclusive(), locks.locked(data, locks.RECORDS):
+        refs = referenced(data)
+        images, problems = index.survey(data)
+        unsure = [f"pod {u} can't be read" for u in refs.unreadable] + [p.error.message for p in problems]
+        left, freed = [], 0
+        for image in images:
+            reason = _reason_to_keep(store, image, grace, refs.images | refs.trees)
+            if reason is None and refs.unreadable:
+                reason = unsure[0]
+            if reason is None:
+                result.images.append(image.id)
+                if not dry_run:
+                    for name in image.references:
+                        naming.forget(data, name)
+                    os.unlink(data.image(image.hex))
+            else:
+                left.append(image)
+                if not image.references:
+                    result.kept.append((image.id, reason))
+        fsync_dir(data.images)
+        if unsure:
+            result.kept.extend(("blobs and trees", reason) for reason in unsure)
+        else:
+            trees = {i.tree for i in left} | refs.trees
+            blobs = {b.digest.removeprefix(PREFIX) for i in left for b in i.blobs}
+            result.trees.extend(t for t in _names(data.trees) if t not in trees)
+            result.blobs.extend(PREFIX + b for b in _names(data.blobs) if b not in blobs)
+            if not dry_run:
+                freed = _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs)
+        if not dry_run:
+            index.survey(data)
+    return result._replace(bytes=freed)
+
+
+def _reason_to_keep(store: Store, image: Image, grace: float, used: set[str]) -> str | None:
+    if image.references:
+        return "it has a name"
+    if image.id in used or image.tree in used:
+        return "a pod refers to it"
+    last = store.last_used(image) or 0.0
+    for text in (image.imported, image.tagged):
+        try:
+            last = max(last, parse(text))
+        except ValueError:
+            continue
+    return f"it was used less than {grace:.0f} s ago" if time.time() - last < grace else None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(n for n in os.listdir(folder) if not n.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _remove_blobs(data: DataDir, digests: list[str]) -> int:
+    freed = 0
+    for digest in digests:
+        path = data.blob(digest.removeprefix(PREFIX))
+        try:
+            freed += os.stat(path).st_size
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+    return freed
+
+
+def _remove_trees(data: DataDir, trees: list[str]) -> int:
+    """A tree leaves its place whole, so that a half-removed one is never taken for a tree."""
+    from podium.store import trees as rendered
+
+    freed = 0
+    for tree in trees:
+        try:
+            freed += int(rendered.read(data, tree).get("bytes", 0))
+        except (FileNotFoundError, Corrupt):
+            pass  # its size is only told
+        with Workspace(data) as workspace:
+            try:
+                os.rename(data.tree(tree), os.path.join(workspace.path, "tree"))
+            except FileNotFoundError:
+                continue
+            fsync_dir(data.trees)
+        try:
+            os.unlink(os.path.join(data.erofs, f"{tree}.img"))
+        except FileNotFoundError:
+            pass
+    return freed

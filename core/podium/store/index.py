@@ -1,0 +1,165 @@
+"""index.db: a copy of images/ in SQLite, never the truth.
+
+Every use first compares it with the files in images/ (inode, time, size), and reads again what differs. So it can be
+lost, damaged, copied or left behind by another version without harm: a damaged one is kept aside and made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from podium.errors import Corrupt, PodiumError
+from podium.paths import DataDir
+from podium.store.image import Image, read_record
+from podium.store.migrations import STEPS, VERSION
+
+_DAMAGED = "index.db.damaged"
+
+
+class Problem(NamedTuple):
+    """An image's record that can't be read."""
+
+    hex: str
+    error: PodiumError
+
+
+def _on_disk(data: DataDir) -> dict[str, tuple[int, int, int]]:
+    found = {}
+    try:
+        with os.scandir(data.images) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    try:
+                        st = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    found[entry.name.removesuffix(".json")] = (st.st_ino, st.st_mtime_ns, st.st_size)
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def survey(data: DataDir) -> tuple[list[Image], list[Problem]]:
+    """All images, and all records that can't be read."""
+    try:
+        with _open(data) as db:
+            _refresh(data, db)
+            rows = db.execute("SELECT hex, record, problem FROM images").fetchall()
+    except (sqlite3.Error, OSError):
+        return _without(data)  # a read-only or full file system, or one that can't lock
+    images, problems = [], []
+    for digits, record, problem in rows:
+        if record is None:
+            problems.append(Problem(digits, Corrupt(problem, subject=digits, hint="'podium fsck' tells more")))
+        else:
+            images.append(Image.from_record(json.loads(record)))
+    return images, problems
+
+
+def with_blob(data: DataDir, digest: str) -> list[str]:
+    """The digits of the images that need a blob."""
+    return [i.hex for i in survey(data)[0] if any(b.digest == digest for b in i.blobs)]
+
+
+def _without(data: DataDir) -> tuple[list[Image], list[Problem]]:
+    images, problems = [], []
+    for digits in _on_disk(data):
+        try:
+            images.append(read_record(data, digits))
+        except FileNotFoundError:
+            continue
+        except Corrupt as e:
+            problems.append(Problem(digits, e))
+    return images, problems
+
+
+@contextmanager
+def _open(data: DataDir) -> Iterator[sqlite3.Connection]:
+    db = _connect(data)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _connect(data: DataDir) -> sqlite3.Connection:
+    for attempt in (0, 1):
+        db = sqlite3.connect(data.index, timeout=10.0, isolation_level=None)
+        try:
+            db.execute("PRAGMA synchronous = OFF")  # a damaged cache is made anew
+            _migrate(db)
+            db.execute("SELECT hex, inode, mtime, size, record, problem FROM images LIMIT 1").fetchall()
+            return db
+        except sqlite3.OperationalError as e:
+            db.close()
+            if attempt or "no such" not in str(e):
+                raise
+        except sqlite3.DatabaseError:
+            db.close()
+            if attempt:
+                raise
+        _set_aside(data)
+    raise AssertionError("unreachable")
+
+
+def _set_aside(data: DataDir) -> None:
+    """Keep a damaged index as evidence, the last one only."""
+    try:
+        os.rename(data.index, os.path.join(data.cache, _DAMAGED))
+    except FileNotFoundError:
+        pass
+    for ending in ("-journal", "-wal", "-shm"):
+        try:
+            os.unlink(data.index + ending)
+        except FileNotFoundError:
+            pass
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
+    if version > VERSION:
+        db.execute("ROLLBACK")
+        raise sqlite3.DatabaseError(f"made by a newer podium (version {version})")
+    for step in STEPS[version:]:
+        step(db)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
+
+
+def _refresh(data: DataDir, db: sqlite3.Connection) -> None:
+    found = _on_disk(data)
+    known = {row[0]: row[1:] for row in db.execute("SELECT hex, inode, mtime, size FROM images")}
+    changed = [digits for digits, what in found.items() if known.get(digits) != what]
+    gone = known.keys() - found.keys()
+    if not changed and not gone:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for digits in (*gone, *changed):
+        for table in ("images", "names", "blobs"):
+            db.execute(f"DELETE FROM {table} WHERE hex = ?", (digits,))
+    for digits in changed:
+        _add(data, db, digits, found[digits])
+    db.execute("COMMIT")
+
+
+def _add(data: DataDir, db: sqlite3.Connection, digits: str, identity: tuple[int, int, int]) -> None:
+    record = problem = None
+    try:
+        image = read_record(data, digits)
+        record = json.dumps(image.record(), separators=(",", ":"))
+        db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", [(r, digits) for r in image.references])
+        db.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", [(b.digest, digits) for b in image.blobs])
+    except FileNotFoundError:
+        return
+    except Corrupt as e:
+        problem = e.message
+    db.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?)", (digits, *identity, record, problem))

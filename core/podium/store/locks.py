@@ -1,0 +1,39 @@
+"""Locks of the store: files below locks/ that are only ever locked (flock(2)).
+
+`store` is held shared by who is about to refer to an image or tree, and alone by who removes some. `records` is held
+alone while records are changed. `import-XX` and `tree-XX` let one process do a piece of work that others then find
+done; there is one for each first byte of a digest, so that no lock file has to be removed, ever.
+
+Order, where several are held: import, tree, store, records.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+
+from podium.paths import DataDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STORE, RECORDS = "store", "records"
+
+
+@contextmanager
+def locked(data: DataDir, name: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock, waiting for it."""
+    path = os.path.join(data.locks, name)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def work(kind: str, digits: str) -> str:
+    """The name of the lock of a piece of work: `kind` is import or tree, `digits` a digest's."""
+    return f"{kind}-{digits[:2]}"

@@ -1,0 +1,12 @@
+"""Versions of the index's schema, in order; `PRAGMA user_version` says how many of them were applied.
+
+The index is only a cache, but its schema is migrated rather than thrown away so that a large store does not pay for an
+upgrade. Each step runs in one transaction with the version that it leads to.
+"""
+
+from __future__ import annotations
+
+from podium.store.migrations import v0001
+
+STEPS = (v0001.apply,)
+VERSION = len(STEPS)

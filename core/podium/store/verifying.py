@@ -1,0 +1,52 @@
+"""Holding an image against its digests: its blobs, and its tree, which is rendered again if its content differs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from podium.errors import PodiumError
+from podium.store import blobs, locks, trees
+from podium.store.image import Image
+from podium.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from podium.store.store import Store
+
+
+class Verified(NamedTuple):
+    """What was found of one image: `problems` that are left, and those that were `repaired`."""
+
+    id: str
+    name: str
+    problems: list[str]
+    repaired: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As one element of `podium.image-verify/1`."""
+        return self._asdict()
+
+
+def verify(store: Store, image: Image, *, repair: bool) -> Verified:
+    """See `Store.verify`. Everything of the image is read."""
+    result = Verified(image.id, image.name, [], [])
+    for blob in image.blobs:
+        fault = blobs.fault(store.data, blob.digest, blob.size)
+        if fault:
+            result.problems.append(fault)
+    whole = not result.problems
+    with locks.locked(store.data, locks.work("tree", image.hex)):
+        fault = trees.fault(store.data, image.tree, store.limits)
+        if fault is None:
+            return result
+        if not repair or not whole:
+            result.problems.append(fault)
+            return result
+        try:
+            with Workspace(store.data) as workspace:
+                trees.render(store.data, workspace, image, store.limits)
+                workspace.sync()
+                trees.publish(store.data, workspace, image.tree, replace=True)
+            result.repaired.append(fault)
+        except PodiumError as e:
+            result.problems.append(f"{fault}; it can't be rendered again: {e.message}")
+    return result

@@ -1,0 +1,87 @@
+"""A folder below tmp/ for half-made things; whoever holds its lock owns it, and what nobody owns is removed.
+
+Everything of an import is made here and renamed into place when it is whole, so a killed import leaves only this.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from podium.linux.syscalls import LIBC, check
+from podium.linux.tree import remove_tree
+from podium.paths import DataDir
+
+_PREFIX = "image-"
+
+
+class Workspace:
+    """Made on entering, removed on leaving.
+
+    Attributes:
+        path: the folder.
+        blobs: a folder in it for blobs, named by their digits.
+        dirty: something was written that is not synced.
+    """
+
+    def __init__(self, data: DataDir) -> None:
+        self._data = data
+        self.path = self.blobs = ""
+        self._name = ""
+        self._fd = -1
+        self.dirty = False
+
+    def __enter__(self) -> Workspace:
+        while True:
+            self._name = f"{_PREFIX}{os.getpid()}-{os.urandom(6).hex()}"
+            self.path = os.path.join(self._data.tmp, self._name)
+            try:
+                os.mkdir(self.path, 0o700)
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+                self.blobs = os.path.join(self.path, "blobs")
+                os.mkdir(self.blobs, 0o700)
+                return self
+            except FileNotFoundError:  # removed as a leftover, before it was locked
+                if self._fd >= 0:
+                    os.close(self._fd)
+                    self._fd = -1
+                if not os.path.isdir(self._data.tmp):
+                    raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            remove_tree(self._data.tmp, self._name)
+        finally:
+            os.close(self._fd)
+
+    def sync(self) -> None:
+        """Make all that was written outlive a crash (syncfs(2)): cheaper than an fsync of each of many files."""
+        if self.dirty:
+            check(LIBC.syncfs(self._fd), "syncfs", self.path)
+            self.dirty = False
+
+
+def sweep(data: DataDir) -> list[str]:
+    """Remove the workspaces of processes that are gone; returns their names."""
+    removed = []
+    try:
+        names = os.listdir(data.tmp)
+    except FileNotFoundError:
+        return []
+    for name in names:
+        if not name.startswith(_PREFIX):
+            continue
+        try:
+            fd = os.open(os.path.join(data.tmp, name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(data.tmp, name)
+            removed.append(name)
+        except BlockingIOError:
+            pass  # somebody is at work in it
+        finally:
+            os.close(fd)
+    return removed
