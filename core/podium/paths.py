@@ -30,6 +30,7 @@ EMBRYO, PREPARE, PREPARED, RUN, EXITED_GARBAGE, GARBAGE = PHASES = (
     "exited-garbage",
     "garbage",
 )
+MANIFEST = "pod"  # the pod manifest's name in a pod's folder
 
 
 class DataDir:

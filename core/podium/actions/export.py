@@ -8,9 +8,9 @@ from podium import records
 from podium.actions import observe
 from podium.actions.context import Context
 from podium.errors import BadUsage, Corrupt, Failed, NotFound, PodiumError, WrongState
+from podium.paths import MANIFEST
 from podium.pods import envelope as envelopes
 from podium.pods import model
-from podium.pods.compose import MANIFEST
 from podium.pods.ledger import PodLedger
 from podium.types import App, Pod
 

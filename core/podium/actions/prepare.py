@@ -11,24 +11,19 @@ from podium import __version__
 from podium.actions.context import Context
 from podium.clock import rfc3339
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
-from podium.features import Features
-from podium.linux.files import fsync_dir, write_atomic
 from podium.named import NamedTuple
-from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED
-from podium.pods import envelope as envelopes
+from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
 from podium.pods import lifecycle, lock
-from podium.pods.envelope import AppRef, Envelope, Stage1
 from podium.pods.lifecycle import PodRef
-from podium.pods.request import PodRequest
-from podium.stage1 import pins
+from podium.stage1 import registry
 from podium.stage1.client import Worker
-from podium.stage1.dispatch import Dispatcher
-from podium.stage1.registry import Plugin
 from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.appc.pod_manifest import PodManifest
+    from podium.pods.request import PodRequest
+    from podium.stage1 import pins
     from podium.store.image import Image
     from podium.store.store import Store
 
@@ -65,12 +60,14 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> 
         PodiumError: nothing is left of the pod, but for a `PluginFailed`, whose traces gc collects.
     """
     data = context.data
-    dispatcher = Dispatcher(data, context.config)
-    choice, pin = dispatcher.for_new_pod(request.stage1 or context.config.get("stage1", "default"))
+    plugin = registry.installed(request.stage1 or context.config.get("stage1", "default"))
     pod, fd = _embryo(context)
     worker: Worker | None = None
     try:
-        worker = dispatcher.start_worker(choice, keep=(fd, *keep))
+        worker = Worker.start(plugin, None, keep=(fd, *keep))
+        from podium.stage1.dispatch import Dispatcher
+
+        pin = Dispatcher(data, context.config).pin_of(plugin)
         loading = worker.begin_load(ahead=True)  # meanwhile the images are looked up
         from podium.store.store import Store
 
@@ -227,9 +224,14 @@ def _write(
     """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held."""
     from json import dumps
 
-    from podium.pods.compose import CGROUP_PARENT, MANIFEST
+    from podium.appc.annotations import CGROUP_PARENT
+    from podium.features import Features
+    from podium.linux.files import write_atomic
+    from podium.pods import envelope as envelopes
+    from podium.pods.envelope import AppRef, Envelope, Stage1
+    from podium.stage1 import pins
 
-    plugin: Plugin = worker.plugin
+    plugin = worker.plugin
     if request.net is None and request.pod_manifest is None and "network:cni" not in worker.info["capabilities"]:
         request = request._replace(net=("host",))
     manifest = _manifest(request, images)
@@ -270,6 +272,5 @@ def _write(
     envelopes.write(pod.path, envelope)
     trace("prepare:envelope")
     moved = lifecycle.move(context.data, pod, PREPARE)
-    fsync_dir(moved.path)
     trace("prepare:preparing")
     return moved

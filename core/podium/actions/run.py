@@ -18,7 +18,6 @@ from podium.pods import lifecycle, status
 from podium.pods.lifecycle import PodRef
 from podium.pods.request import PodRequest, RunOptions, RunResult
 from podium.stage1.client import Worker
-from podium.stage1.dispatch import Dispatcher
 from podium.trace import trace
 
 _VIA = {"pin": "the code in its pin", "compatible": "an installed plugin that says it is compatible"}
@@ -64,6 +63,8 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
         envelope.features.require(f"pod {pod.uuid}", envelope.prepared_by, full=True)
         how.check(len(envelope.apps))
         with _streams(how) as stdio:
+            from podium.stage1.dispatch import Dispatcher
+
             dispatcher = Dispatcher(context.data, context.config)
             choice = dispatcher.require(envelope)
             if choice.why_not:

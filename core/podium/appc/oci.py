@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from podium.appc import names
+from podium.appc.annotations import STOP_SIGNAL
 from podium.appc.app import App, MountPoint, Port, is_timestamp
 from podium.appc.fields import Field, shown
 from podium.appc.image_manifest import ImageManifest
@@ -14,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-STOP_SIGNAL = "podium/stop-signal"  # annotation: the OCI StopSignal, a name or a number
 CMD = "podium/oci-cmd"  # annotation: how many of exec's last words were the OCI Cmd, which a caller may replace
 VARIANT = "podium/oci-variant"  # annotation: the OCI variant, where the arch label does not tell it
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from podium.appc import isolators as iso
 from podium.appc import names
+from podium.appc.annotations import STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.app import App
 from podium.appc.fields import Field
 from podium.appc.image_manifest import ImageManifest
-from podium.appc.oci import CMD, STOP_SIGNAL
+from podium.appc.oci import CMD
 from podium.appc.pod_manifest import (
     ExposedPort,
     Mount,
@@ -30,10 +31,6 @@ from podium.pods.request import AppRequest, PodRequest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-MANIFEST = "pod"  # the file's name in the pod's folder
-SUPPLEMENTARY = "podium/supplementary-groups"
-CGROUP_PARENT = "podium/cgroup-parent"
 
 
 class ImageOf(NamedTuple):

@@ -6,14 +6,13 @@ import json
 import os
 
 from podium import records
+from podium.appc.annotations import CGROUP_PARENT, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.isolators import combine
-from podium.appc.oci import STOP_SIGNAL
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
 from podium.errors import BadInput, Corrupt
-from podium.paths import DataDir
+from podium.paths import MANIFEST, DataDir
 from podium.pods import envelope as envelopes
-from podium.pods.compose import CGROUP_PARENT, MANIFEST, SUPPLEMENTARY
 from podium.types import App, Mount, Network, Pod, Volume
 
 

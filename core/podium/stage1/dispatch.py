@@ -110,14 +110,22 @@ class Dispatcher:
             NotFound, PluginRefused: it is not installed, ambiguous or revoked.
         """
         plugin = registry.installed(name)
+        return Choice("installed", plugin), self.pin_of(plugin)
+
+    def pin_of(self, plugin: Plugin) -> pins.Pin:
+        """What the code of the installed plugin is that will prepare a new pod.
+
+        Raises:
+            PluginRefused: it can't be found, or is revoked.
+        """
         current = pins.current(self._data, plugin)
         if self._revoked(current.pin, current.digest):
             raise PluginRefused(
-                f"stage1 plugin {name!r} as installed ({current.digest}) is revoked by the configuration",
+                f"stage1 plugin {plugin.name!r} as installed ({current.digest}) is revoked by the configuration",
                 hint="upgrade it, or remove the digest from stage1.revoked",
-                subject=name,
+                subject=plugin.name,
             )
-        return Choice("installed", plugin), current
+        return current
 
     def _revoked(self, *digests: str) -> bool:
         return not {*digests}.isdisjoint(self._config.get("stage1", "revoked"))

@@ -38,6 +38,8 @@ def serve_fd(fd: int) -> None:
 
 def serve(channel: Channel) -> None:
     """Serve requests until the other side closes the channel."""
+    import podium.stage1.calling  # noqa: F401  (the first request will need it; its sender is still busy)
+
     worker = _Worker(channel)
     for request in channel.requests():
         answer = worker.answer(request)
