@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from support.command import Podium
 from support.distributions import Venv
 from support.sample import sample_code
@@ -154,8 +155,14 @@ def test_a_revoked_digest_is_not_loaded_any_more(lab: Lab, test_dir: str) -> Non
 
 
 _WRONG = {
-    "specname": ("import os\n", "@hookimpl(specname='stage1_gc')\ndef other(pod, ledger):\n    leave('hostile')\n    return True\n"),
-    "wrapper": ("@hookimpl\ndef stage1_gc(pod, ledger):", "@hookimpl(wrapper=True)\ndef stage1_gc(pod, ledger):\n    yield\n    return True\ndef unused(pod, ledger):"),
+    "specname": (
+        "import os\n",
+        "@hookimpl(specname='stage1_gc')\ndef other(pod, ledger):\n    leave('hostile')\n    return True\n",
+    ),
+    "wrapper": (
+        "@hookimpl\ndef stage1_gc(pod, ledger):",
+        "@hookimpl(wrapper=True)\ndef stage1_gc(pod, ledger):\n    yield\n    return True\ndef unused(pod, ledger):",
+    ),
     "interface 99": ("state=1,", "state=1, interface=99,"),
     "default": ("def stage1_prepare(pod, ledger):", "def stage1_prepare(pod, ledger=None):"),
     "misspelt": ("def stage1_check():", "def stage1_chekc():"),
@@ -207,7 +214,8 @@ def test_a_hanging_plugin_is_cut_off_and_a_daemon_it_forked_is_not_waited_for(la
     assert "did not return within 1 s" in lab.podium("prepare", "--stage1", "sample", "box", check=1).stderr
     daemon = sample_code("4.0").replace(
         '    leave("prepare")\n',
-        "    if os.fork() == 0:\n        os.setsid(); import time; time.sleep(3); os._exit(0)\n    print('to stdout')\n",
+        "    if os.fork() == 0:\n        os.setsid(); import time; time.sleep(3); os._exit(0)\n"
+        "    print('to stdout')\n",
     )
     lab.venv.install(lab.dist("sample", "4.0", daemon))
     done = lab.podium("prepare", "--stage1", "sample", "box", "--", "true", timeout=2.5)

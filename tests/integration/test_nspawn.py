@@ -1,0 +1,134 @@
+"""The nspawn stage1 on the real systemd-nspawn: several apps, their namespaces, enter, stop, gc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from support.command import Podium
+
+pytestmark = pytest.mark.usefixtures("host_guard")
+
+
+@pytest.fixture
+def box(podium: Podium, busybox_oci: str) -> Podium:
+    podium("image", "import", busybox_oci, "--name", "box")
+    return podium
+
+
+def _ended(box: Podium) -> None:
+    box("gc", "--grace-period", "0s", "--expire-prepared", "0s")
+    assert not box.pods()
+
+
+def test_it_is_the_default_and_passes_output_and_exit_code(box: Podium) -> None:
+    done = box("run", "--rm", "box", "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=7)
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert box("run", "--rm", "box", "--", "sh", "-c", "kill -9 $$", check=137).stdout == ""
+    assert "not found" in box("run", "--rm", "box", "--", "/nope", check=127).stderr
+    assert box("run", "--rm", "box", "--", "cat", input="in\n").stdout == "in\n"
+    assert not box.pods()
+
+
+def test_the_app_is_in_namespaces_of_its_own(box: Podium) -> None:
+    show = "for n in pid mnt ipc uts net; do readlink /proc/self/ns/$n; done; hostname; echo $$; ls /sys/class/net"
+    done = box("run", "--rm", "--net", "none", "--hostname", "inside", "box", "--", "sh", "-c", show).stdout.split()
+    for kind, seen in zip(("pid", "mnt", "ipc", "uts", "net"), done, strict=False):
+        assert seen.startswith(f"{kind}:") and seen != os.readlink(f"/proc/self/ns/{kind}")
+    assert done[5:] == ["inside", "3", "lo"]
+    lo = box("run", "--rm", "--net", "none", "box", "--", "ping", "-c", "1", "-W", "2", "127.0.0.1")
+    assert "1 packets received" in lo.stdout
+
+
+def test_two_apps_share_the_pod_and_have_their_own_rootfs(box: Podium) -> None:
+    uuid = box.out(
+        *("run", "-d", "--net", "none", "--volume", "v,kind=empty"),
+        *("box", "--name", "a", "--mount", "volume=v,target=/v", "--"),
+        *("sh", "-c", "echo mine > /own; echo shared > /v/f; echo from a; exec sleep 100"),
+        *("---", "box", "--name", "b", "--mount", "volume=v,target=/w", "--"),
+        *("sh", "-c", "until cat /w/f 2>/dev/null; do sleep 0.1; done; ls /own; echo from b; exec sleep 101"),
+    )
+    deadline = time.monotonic() + 20
+    while "from b" not in box.out("logs", uuid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    logged = box.out("logs", uuid).splitlines()
+    assert "a: from a" in logged and "b: shared" in logged and any("b: ls: /own" in line for line in logged)
+    seen = box.out("enter", "--app", "b", uuid, "--", "ps")
+    assert "sleep 100" in seen and "sleep 101" in seen
+    assert box("enter", "--app", "b", uuid, "--", "sh", "-c", "exit 9", check=9).stdout == ""
+    box("stop", uuid)
+    apps = {a["name"]: a["signal"] for a in box.json("status", uuid)["pod"]["apps"]}
+    assert apps == {"a": "SIGTERM", "b": "SIGTERM"}
+    _ended(box)
+
+
+def test_one_app_that_fails_ends_the_pod_with_its_code(box: Podium) -> None:
+    box(
+        *("run", "--name", "p", "box", "--name", "a", "--", "sh", "-c", "sleep 0.2; exit 3"),
+        *("---", "box", "--name", "b", "--", "sleep", "100"),
+        check=3,
+    )
+    apps = {a["name"]: (a["exit_code"], a["signal"]) for a in box.json("status", "p")["pod"]["apps"]}
+    assert apps == {"a": (3, None), "b": (143, "SIGTERM")}
+    _ended(box)
+
+
+def test_enter_has_the_app_s_restrictions_and_no_more(box: Podium) -> None:
+    uuid = box.out(
+        *("run", "-d", "box", "--user", "app", "--caps-retain", "CAP_NET_RAW", "--no-new-privileges", "--"),
+        *("sleep", "100"),
+    )
+    pid = box.json("status", uuid)["pod"]["apps"][0]["pid"]
+    keys = ("Uid", "Gid", "Groups", "CapBnd", "CapEff", "CapPrm", "NoNewPrivs", "Seccomp")
+
+    def of(text: str) -> dict[str, list[str]]:
+        return {k: v.split() for k, _, v in (line.partition(":") for line in text.splitlines()) if k in keys}
+
+    with open(f"/proc/{pid}/status") as f:
+        app = of(f.read())
+    inside = of(box.out("enter", uuid, "--", "cat", "/proc/self/status"))
+    assert inside == app
+    assert app["Uid"][0] == "1000" and int(app["CapBnd"][0], 16) == 1 << 13 and app["NoNewPrivs"] == ["1"]
+    with open(f"/proc/{pid}/cgroup") as f:
+        groups = sorted(f.read().split())
+    entered = box.out("enter", uuid, "--", "cat", "/proc/self/cgroup").split()
+    assert [line for line in groups if uuid in line] == sorted(line for line in entered if uuid in line)
+    box("stop", uuid)
+    _ended(box)
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "leader", "app", "nspawn", "all"])
+def test_nothing_is_left_after_sigkill(box: Podium, victim: str) -> None:
+    uuid = box.out("run", "-d", "box", "--", "sh", "-c", "sleep 1000 & sleep 1001")
+    pod = box.json("status", uuid)["pod"]
+    with open(f"/proc/{pod['leader']}/stat") as f:
+        nspawn = int(f.read().rsplit(")", 1)[1].split()[1])
+    pids = {"supervisor": pod["pid"], "leader": pod["leader"], "app": pod["apps"][0]["pid"], "nspawn": nspawn}
+    for pid in pids.values() if victim == "all" else [pids[victim]]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            assert victim == "all"  # the first one's end took it along
+    box("wait", "--timeout", "20s", uuid, check=None)
+    box("stop", uuid, check=None)  # a supervisor that was killed can leave processes, which are shown as held
+    _ended(box)  # and the guard finds no process, cgroup or mount of it
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [(("--net", "nowhere"), "network:cni"), (("--private-users",), "private-users"), (("--dns", "1.1.1.1"), "dns")],
+)
+def test_what_it_lacks_is_refused_by_name(box: Podium, options: tuple[str, ...], name: str) -> None:
+    assert name in box("prepare", *options, "box", "--", "true", check=2).stderr
+    assert not box.pods()
+
+
+def test_check_says_what_the_host_has(box: Podium) -> None:
+    (checked,) = box.json("stage1", "check", "nspawn")["plugins"]
+    assert checked["usable"] and {"systemd-nspawn", "busybox", "root"} <= {f["name"] for f in checked["findings"]}
+    bare = box.using(box.binary, PATH="/nonexistent")
+    lacking = bare("stage1", "check", "nspawn", check=7)
+    assert "apt-get install systemd-container" in lacking.stdout + lacking.stderr
