@@ -121,24 +121,21 @@ def _identify(plugin: Plugin, contents: dict[str, str]) -> Pin:
 
 
 def _store(data: DataDir, plugin: Plugin, pin: Pin) -> None:
-    from podium.linux.files import fsync_dir, rename_noreplace, write_atomic
-    from podium.linux.tree import remove_tree
+    from podium.linux.files import fsync_dir, rename_noreplace
+    from podium.store.workspace import Workspace
 
     sources = sources_of(plugin)
-    temporary = data.at("tmp", f"pin-{os.getpid()}-{pin.pin[7:19]}")
-    if os.path.lexists(temporary):
-        remove_tree(data.tmp, os.path.basename(temporary))  # of a process that had our pid and was killed
-    os.mkdir(temporary, 0o700)
-    try:
-        copied = {name: _copy(path, os.path.join(temporary, name)) for name, path, _ in files(sources.roots)}
+    boot = os.path.join(os.path.dirname(os.path.abspath(__file__)), BOOT)
+    with Workspace(data) as work:
+        made = os.path.join(work.path, "pin")
+        copied = {name: _copy(path, os.path.join(made, name)) for name, path, _ in files(sources.roots)}
         if _identify(plugin, copied) != pin:
             raise PluginRefused(
                 f"the code of stage1 plugin {plugin.name!r} changed while it was copied",
                 hint="try again once the upgrade has ended",
                 subject=plugin.name,
             )
-        boot = os.path.join(os.path.dirname(os.path.abspath(__file__)), BOOT)
-        copied[BOOT] = _copy(boot, os.path.join(temporary, BOOT))
+        copied[BOOT] = _copy(boot, os.path.join(made, BOOT))
         record = {
             "pin": VERSION,
             "plugin": {**plugin._asdict(), "digest": pin.digest},
@@ -148,16 +145,15 @@ def _store(data: DataDir, plugin: Plugin, pin: Pin) -> None:
             "native": sources.native,
             "files": copied,
         }
-        write_atomic(os.path.join(temporary, FILE), records.seal(record) + b"\n")
-        fsync_dir(temporary)
+        with open(os.path.join(made, FILE), "xb") as f:
+            f.write(records.seal(record) + b"\n")
+        work.dirty = True
+        work.sync()
         try:
-            rename_noreplace(temporary, data.pin(pin.pin))
+            rename_noreplace(made, data.pin(pin.pin))
         except FileExistsError:
-            _replace_unfinished(data, pin, temporary)
+            _replace_unfinished(data, pin, made)
         fsync_dir(data.pins)
-    finally:
-        if os.path.lexists(temporary):
-            remove_tree(data.tmp, os.path.basename(temporary))
 
 
 def _replace_unfinished(data: DataDir, pin: Pin, temporary: str) -> None:
@@ -176,7 +172,7 @@ def _python() -> tuple[int, ...]:
 
 
 def _copy(source: str, target: str) -> str:
-    """Copy a file durably; returns the sha256 of what was copied."""
+    """Copy a file; returns the sha256 of what was copied."""
     import hashlib
 
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
@@ -184,8 +180,6 @@ def _copy(source: str, target: str) -> str:
         content = f.read()
     with open(target, "xb") as f:
         f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
         os.fchmod(f.fileno(), 0o444)
     return hashlib.sha256(content).hexdigest()
 
