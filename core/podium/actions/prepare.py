@@ -73,6 +73,8 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> 
 
         store = Store(data)
         images = _images(store, request)
+        import podium.pods.compose  # noqa: F401  (needed below; until the plugin is loaded there is time)
+
         worker.loaded(loading)
         with _name_reserved(context, request.name), store.shared():
             images = [store.resolve(image.id) for image in images]  # nobody can remove them any more

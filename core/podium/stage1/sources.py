@@ -142,7 +142,9 @@ def digests(roots: tuple[Root, ...]) -> dict[str, str]:
 
 def stamp(roots: tuple[Root, ...]) -> int:
     """A number that changes when any file below the roots does."""
+    from struct import pack
     from zlib import crc32
 
-    stats = [(name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, _, s in files(roots)]
-    return crc32(repr(stats).encode())
+    found = files(roots)
+    stats = [number for _, _, s in found for number in (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)]
+    return crc32(pack(f"{len(stats)}q", *stats), crc32("\0".join([name for name, _, _ in found]).encode()))
