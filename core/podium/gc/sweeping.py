@@ -179,9 +179,10 @@ class Sweep:
             resource, this_boot = listed[number]
             claim = reclaim.Claim(resource, uuid, folder, this_boot)
             if number not in still:
-                self._report.released.append(Released(uuid, resource.kind, resource.id, "plugin"))
-                _refuse_leftover(claim)
-                continue
+                if not _is_left(claim):
+                    self._report.released.append(Released(uuid, resource.kind, resource.id, "plugin"))
+                    continue
+                number = _list_again(ledger, claim)
             if reclaim.release(claim):
                 self._report.released.append(Released(uuid, resource.kind, resource.id, "ledger"))
             try:
@@ -241,14 +242,20 @@ def _read_ledger(pod: PodRef) -> tuple[PodLedger, int]:
         return PodLedger(pod.path), -1
 
 
-def _refuse_leftover(claim: reclaim.Claim) -> None:
-    """What a plugin says it released must be gone; core does not guess why it is not."""
+def _is_left(claim: reclaim.Claim) -> bool:
+    """Whether core can see that something is there still, of which the plugin recorded the release."""
     try:
-        left = reclaim.present(claim)
+        return reclaim.present(claim)
     except (reclaim.NotProvable, reclaim.NoReclaimer):
-        return  # another's by now, or nothing that core can see
-    if left:
-        raise reclaim.Leftover(
-            f"{claim.what} of pod {claim.uuid} is still there, though the plugin recorded its release",
-            subject=claim.resource.id,
-        )
+        return False  # another's by now, or nothing that core can see
+
+
+def _list_again(ledger: PodLedger, claim: reclaim.Claim) -> int:
+    """Put back what was struck off the ledger too early, so that a failure to release it now is not the end of it."""
+    resource = claim.resource
+    try:
+        number = ledger.intend(resource.kind, resource.id, **resource.attrs)
+        ledger.held(number)
+    except OSError:
+        return resource.number
+    return number
