@@ -53,7 +53,7 @@ def ended(runtime: Runtime | None) -> Moment:
     if runtime is None or runtime.finished is None:
         return Moment(None, None, None)
     boottime = runtime.finished_boottime
-    return Moment(_wall(runtime.finished), boottime if isinstance(boottime, float) else None, runtime.boot)
+    return Moment(_wall(runtime.finished), boottime if isinstance(boottime, int | float) else None, runtime.boot)
 
 
 def created(text: str | None) -> Moment:
