@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from podium.gc.report import GcReport
     from podium.pods.request import PodRequest, RunOptions, RunResult
     from podium.store.image import Image
+    from podium.store.collecting import Collected
     from podium.store.store import Store
+    from podium.store.verifying import Verified
 
 
 class Runtime:
@@ -213,13 +215,12 @@ class Runtime:
     # images
 
     def _store(self, *, write: bool) -> Store:
+        from podium.store.limits import Limits
         from podium.store.store import Store
 
-        if write:
-            self._write()
-        else:
-            self._read()
-        return Store(self.data)
+        config = (self._write() if write else self._read()).config
+        limits = Limits(max_bytes=config.get("images", "max-bytes"), max_entries=config.get("images", "max-entries"))
+        return Store(self.data, limits)
 
     def import_image(
         self,
@@ -253,6 +254,23 @@ class Runtime:
     def remove_image(self, ref: str) -> str:
         """Remove an image that no pod uses; returns its id."""
         return self._store(write=True).remove(ref)
+
+    def tag_image(self, ref: str, name: str) -> Image:
+        """Give an image another name."""
+        return self._store(write=True).tag(ref, name)
+
+    def verify_images(self, refs: Sequence[str] = ()) -> Sequence[Verified]:
+        """Hold images (none: all) against their digests; trees that were altered are rendered again."""
+        return self._store(write=True).verify([*refs] or None)
+
+    def image_gc(self, grace_period: float = 86400.0, dry_run: bool = False) -> tuple[Collected, Sequence[str]]:
+        """Remove images without a name, and blobs, trees and pins, that nothing refers to; returns also the pins."""
+        from podium.stage1 import pins
+
+        store = self._store(write=True)
+        collected = store.gc(grace_period, dry_run=dry_run)
+        with store.exclusive():
+            return collected, pins.collect(self.data, grace_period, dry_run=dry_run)
 
     # stage1
 

@@ -103,6 +103,26 @@ def stored(data: DataDir) -> list[str]:
         return []
 
 
+def collect(data: DataDir, grace: float, *, dry_run: bool = False) -> list[str]:
+    """Remove the pins that no pod names and that are older than `grace` seconds; returns their names.
+
+    The caller holds the store's lock alone. While an envelope can't be read, all pins stay.
+    """
+    import time
+
+    from podium.linux.tree import remove_tree
+    from podium.pods.envelope import referenced
+
+    refs = referenced(data)
+    if refs.unreadable:
+        return []
+    unused = [pin for pin in stored(data) if pin not in refs.pins]
+    old = [pin for pin in unused if time.time() - os.stat(data.pin(pin)).st_mtime >= grace]
+    for pin in [] if dry_run else old:
+        remove_tree(data.pins, pin)
+    return old
+
+
 def native_paths() -> list[str]:
     """Folders where what a pin could not copy is found."""
     import sysconfig
