@@ -55,7 +55,7 @@ class Stage1Spec:
         """Make under `pod.stage1_dir` what a run will need. Called once, while the pod is preparing.
 
         Host resources that outlive the call go into `ledger` first. Nothing may keep running. Returns a value that is
-        not None (True, or a JSON object that tells the user of choices made).
+        not None: True, or a JSON object, whose "notes" (a list of texts) the user is told.
 
         Raises:
             CapabilityUnsupported, HostLacks, BadInput: the pod is refused; it is collected as a failed prepare.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from podium.config import Config
     from podium.gc.report import GcReport
     from podium.pods.request import PodRequest, RunOptions, RunResult
-    from podium.store.image import Image
     from podium.store.collecting import Collected
+    from podium.store.image import Image
     from podium.store.store import Store
     from podium.store.verifying import Verified
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_PLUGIN = '''
+_PLUGIN = """
 import os
 from podium.hookspecs import hookimpl
 from podium.linux import mount, namespaces
@@ -76,7 +76,7 @@ def stage1_stop(pod, request):
 def stage1_gc(pod, ledger):
     leave("gc")
     return control.release_cgroups(pod, ledger)
-'''
+"""
 
 
 def sample_code(version: str, *, state: int = 1, serves: tuple[tuple[int, int], ...] = ()) -> str:

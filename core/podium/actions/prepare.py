@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -79,7 +80,9 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> 
         with _name_reserved(context, request.name), store.shared():
             images = [store.resolve(image.id) for image in images]  # nobody can remove them any more
             pod = _write(context, pod, request, images, store, pin, worker)
-        worker.call("prepare", pod.path, context.config.get("stage1", "prepare-timeout"))
+        made = worker.call("prepare", pod.path, context.config.get("stage1", "prepare-timeout"))
+        for note in made.get("notes", ()) if isinstance(made, dict) else ():
+            print(f"podium: {note}", file=sys.stderr)
         trace("prepare:plugin-done")
         pod = lifecycle.move(data, pod, PREPARED)
         trace("prepare:prepared")

@@ -107,6 +107,7 @@ def complete(manifest: PodManifest) -> PodManifest:
                 name = names.sanitize_name(f"{app.name}-{point.name}")
                 volumes.setdefault(name, Volume(name, "empty"))
             mounts.append(Mount(name, point.path))
+        mounts = [mount._replace(path=_target(app.name, mount.path)) for mount in mounts]
         used.update(m.volume for m in mounts)
         apps.append(app._replace(mounts=tuple(mounts)))
     unused = [name for name in volumes if name not in used]
@@ -118,6 +119,16 @@ def complete(manifest: PodManifest) -> PodManifest:
         )
     _check_ports(manifest)
     return manifest._replace(apps=tuple(apps), volumes=tuple(volumes.values()))
+
+
+def _target(app: str, path: str) -> str:
+    """A mount's target, plainly written: what a stage1 compares must mean what the kernel makes of it."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise BadInput(
+            f"app {app!r}: no volume can be mounted at {path!r}", hint="give a path below /, without '..'", subject=path
+        )
+    return "/" + "/".join(parts)
 
 
 def _check_ports(manifest: PodManifest) -> None:

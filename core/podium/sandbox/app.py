@@ -108,8 +108,11 @@ def _become(
         for name, (soft, hard) in launch.rlimits.items():
             try:
                 resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
-            except ValueError as e:  # above the hard limit, without CAP_SYS_RESOURCE
-                raise OSError(errno.EPERM, f"RLIMIT_{name}={soft}:{hard}: {e}") from None
+            except ValueError:  # without CAP_SYS_RESOURCE
+                have_hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
+                raise OSError(
+                    errno.EPERM, f"{name}={soft}:{hard} is above podium's own hard limit of {have_hard}"
+                ) from None
         step = "namespaces"
         namespaces.join({kind: fd for kind, fd in namespace_fds.items() if kind != "pid"})
         step = "standard streams"

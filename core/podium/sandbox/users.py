@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from podium.errors import BadInput
 from podium.linux.resolve import open_in_root
@@ -38,7 +39,7 @@ def identify(root: int, user: str, group: str, supplementary: tuple[str, ...]) -
     entry = next((e for e in passwd if e[0] == user), None) or next((e for e in passwd if e[2] == user), None)
     if entry is not None:
         uid = _number(entry[2], "/etc/passwd")
-    elif user.isdigit():
+    elif user.isascii() and user.isdigit():
         uid = _number(user, "user")
     elif user.startswith("/"):
         uid = _stat(root, user).st_uid
@@ -58,7 +59,7 @@ def _group(root: int, groups: list[list[str]], group: str) -> int:
     for entry in groups:
         if entry[0] == group:
             return _number(entry[2], "/etc/group")
-    if group.isdigit():
+    if group.isascii() and group.isdigit():
         return _number(group, "group")
     if group.startswith("/"):
         return _stat(root, group).st_gid
@@ -66,7 +67,7 @@ def _group(root: int, groups: list[list[str]], group: str) -> int:
 
 
 def _number(text: str, where: str) -> int:
-    if not text.isdigit() or int(text) >= 2**32 - 1:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**32 - 1:
         raise BadInput(f"{where} of the image has the id {text!r}, which is no user or group number")
     return int(text)
 
@@ -87,6 +88,9 @@ def _entries(root: int, path: str, fields: int) -> list[list[str]]:
         fd = open_in_root(root, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return []  # an image needs none
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return []
     with open(fd, encoding="utf-8", errors="surrogateescape") as f:
         text = f.read(_MAX_FILE)
     entries = [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]

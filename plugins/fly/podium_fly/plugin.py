@@ -55,7 +55,10 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
             raise BadInput(f"fly shows the host's own {m.target}, no volume can be mounted there", subject=m.target)
     confine.check(app)
     volumes.check_sources(pod)
-    return {"overlay": rootfs.prepare(pod, app)}
+    if rootfs.prepare(pod, app):
+        return {"overlay": True, "notes": []}
+    note = f"{pod.data_root} is on a file system that carries no overlay: the rootfs of {app.name} was copied"
+    return {"overlay": False, "notes": [note]}
 
 
 @hookimpl
