@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from errno import EINVAL
 from zlib import crc32
 
 from podium.errors import Corrupt, LimitExceeded
@@ -62,9 +64,12 @@ def read_bytes(path: str, limit: int = MAX_RECORD) -> bytes:
 
     Raises:
         LimitExceeded: it is larger than `limit` bytes.
+        OSError: it can't be read, or is no regular file: a link is not followed, a pipe not waited for.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(EINVAL, "not a regular file", path)
         data = os.read(fd, limit + 1)
         while data and len(data) <= limit and (more := os.read(fd, limit + 1 - len(data))):
             data += more

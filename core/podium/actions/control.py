@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from podium.actions import observe
 from podium.actions.context import Context
 from podium.actions.observe import PodInfo
-from podium.errors import BadUsage, Corrupt, Failed, NotFound, PluginRefused, PodiumError, WrongState
+from podium.errors import BadUsage, Corrupt, Failed, NewerFormat, NotFound, PluginRefused, PodiumError, WrongState
 from podium.pods import envelope as envelopes
 from podium.pods import status
 from podium.stage1.dispatch import Dispatcher
@@ -44,7 +44,13 @@ def stop(context: Context, ref: str, timeout: float, force: bool) -> None:
             f"pod {info.uuid} does not run: it is {info.state}", hint="'podium rm' removes it", subject=info.uuid
         )
     _stop_hook(context, info, timeout=timeout, force=force)
-    observe.wait(context, info.uuid, max(timeout, 5.0))
+    try:
+        observe.wait(context, info.uuid, max(timeout, 5.0))
+    except TimeoutError:
+        left = observe.look(context.data, info.uuid)
+        if left.problem is None or left.problem.reason != "held":
+            raise
+        raise Failed(left.problem.message, hint="end that process, or wait for its end", subject=info.uuid) from None
 
 
 def kill(context: Context, ref: str, number: int) -> None:
@@ -65,13 +71,13 @@ def _stop_hook(context: Context, info: PodInfo, **request: Any) -> None:
             worker = dispatcher.worker(dispatcher.require(envelope))
             timeout = context.config.get("stage1", "stop-timeout")
             worker.call("stop", info.path, timeout + request.get("timeout", 0.0), request)
-    except (PluginRefused, Corrupt):
+    except (PluginRefused, Corrupt, FileNotFoundError):
         if request.get("signal") is not None:
             raise
-        _stop_without_plugin(info)
+        _stop_without_plugin(context, info)
 
 
-def _stop_without_plugin(info: PodInfo) -> None:
+def _stop_without_plugin(context: Context, info: PodInfo) -> None:
     from podium.linux import cgroup, procs
 
     try:
@@ -81,9 +87,10 @@ def _stop_without_plugin(info: PodInfo) -> None:
     if runtime is not None and runtime.supervisor is not None:
         procs.signal_process(runtime.supervisor, signal.SIGTERM)
         procs.wait_end(runtime.supervisor, 10.0)
-    path = (runtime and runtime.cgroup) or f"podium/{info.uuid}"
-    if not cgroup.kill(path):
-        raise Failed(f"processes of pod {info.uuid} survive SIGKILL", subject=info.uuid)
+    usual = {f"{context.config.get('cgroup', 'parent')}/{info.uuid}", f"podium/{info.uuid}"}
+    for path in {runtime.cgroup} if runtime and runtime.cgroup else usual:
+        if not cgroup.kill(path):
+            raise Failed(f"processes of pod {info.uuid} survive SIGKILL", subject=info.uuid)
 
 
 def enter(context: Context, ref: str, app: str | None, command: Sequence[str], tty: bool) -> int:
@@ -155,6 +162,8 @@ def remove(context: Context, ref: str, force: bool) -> None:
         raise WrongState(f"pod {info.uuid} is being prepared", hint="try again in a moment", subject=info.uuid)
     report = collect(context.data, context.config, grace_period=0.0, expire_prepared=0.0, only=info.uuid)
     for failure in report.failed:
+        if failure.reason == NewerFormat.reason:
+            raise NewerFormat(failure.message, subject=info.uuid)
         raise Failed(
             f"pod {info.uuid} could not be removed: {failure.message}",
             hint="it stays as gc-failed; mend the cause and try again",

@@ -104,7 +104,7 @@ class _Reader:
     def read(self) -> Iterator[LogLine]:
         if self._file < 0:
             try:
-                self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError:
                 return
         while data := os.read(self._file, 1 << 20):

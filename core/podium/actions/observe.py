@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from podium.errors import Corrupt, NotFound, PodiumError
@@ -122,10 +123,19 @@ def list_pods(data: DataDir) -> list[PodInfo]:
     cgroups = _Cgroups()
     found: dict[str, PodInfo] = {}
     for pod in lifecycle.scan(data):
-        info = _look(data, pod, cgroups)
+        try:
+            info = _look(data, pod, cgroups)
+        except OSError as e:
+            info = _unreadable(pod, e)
         if info is not None:
             found[pod.uuid] = info  # one that moved on meanwhile is seen twice: the later phase counts
     return list(found.values())
+
+
+def _unreadable(pod: PodRef, error: OSError) -> PodInfo:
+    """A uuid in pods/ that is no folder, or one on a disk that fails: told, but no reason to tell nothing else."""
+    problem = Problem("corrupt", f"pod {pod.uuid} can't be read: {error.strerror}")
+    return PodInfo(pod.uuid, None, pod.phase, None, None, None, (), {}, problem, pod.path)
 
 
 def look(data: DataDir, ref: str) -> PodInfo:
@@ -170,7 +180,9 @@ def _info(pod: PodRef, cgroups: _Cgroups) -> PodInfo:
     state = lifecycle.state(pod)
     if pod.phase == RUN and state == "exited" and cgroups.populated(cgroup):
         state = "running"
-        problem = problem or Problem("held", _holders(cgroup))
+        problem = problem or Problem("held", _survivors(cgroup))
+    elif pod.phase == RUN and state == "running" and _supervisor_is_gone(runtime):
+        problem = problem or Problem("held", _holders(pod))
     if state == "gc-failed":
         problem = problem or _gc_failed(pod)
     apps, app_problem = _apps(pod, envelope, runtime, state)
@@ -188,7 +200,28 @@ def _info(pod: PodRef, cgroups: _Cgroups) -> PodInfo:
     )
 
 
-def _holders(cgroup_path: str) -> str:
+def _supervisor_is_gone(runtime: status.Runtime | None) -> bool:
+    from podium.linux.procs import alive
+
+    return runtime is not None and runtime.supervisor is not None and not alive(runtime.supervisor)
+
+
+def _holders(pod: PodRef) -> str:
+    """Who has the pod's folder open, and so may hold the lock."""
+    wanted, found = os.stat(pod.path), []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(pid) != os.getpid() and any(
+                os.path.samestat(wanted, os.stat(f"/proc/{pid}/fd/{fd}")) for fd in os.listdir(f"/proc/{pid}/fd")
+            ):
+                found.append(pid)
+        except OSError:
+            continue  # it has ended, or closed that file
+    who = f"pid {', '.join(found)}" if found else "a process that can't be seen from here"
+    return f"the supervisor has ended, but its lock is held by {who}"
+
+
+def _survivors(cgroup_path: str) -> str:
     from podium.linux import cgroup
 
     pids = ", ".join(map(str, cgroup.procs(cgroup_path)[:5]))
@@ -215,7 +248,10 @@ def _manifest_problem(pod: PodRef) -> Problem | None:
     except OSError as e:
         return Problem("corrupt", f"the manifest of pod {pod.uuid} can't be read: {e.strerror}")
     try:
-        size = os.fstat(fd).st_size
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            return Problem("corrupt", f"the manifest of pod {pod.uuid} is no regular file")
+        size = about.st_size
         whole = size <= 4 << 20 and os.pread(fd, 1, 0) == b"{" and os.pread(fd, 2, max(0, size - 2)) == b"}\n"
     finally:
         os.close(fd)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from podium.actions.context import Context
 from podium.actions.prepare import prepare
-from podium.errors import InUse, NotFound, PluginFailed, WrongState
+from podium.errors import Corrupt, InUse, NotFound, PluginFailed, WrongState
 from podium.paths import PREPARED, RUN
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, status
@@ -134,11 +134,15 @@ def _start(
 
 
 def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
+    """Why apps could not be started. Never an error: the exit code is known and must not be lost."""
     found = []
-    for app in envelopes.read(pod.path).apps:
-        message = status.read_app(pod.path, app.name).message
-        if message is not None:
-            found.append((app.name, message))
+    try:
+        for app in envelopes.read(pod.path).apps:
+            message = status.read_app(pod.path, app.name).message
+            if message is not None:
+                found.append((app.name, message))
+    except (Corrupt, FileNotFoundError):
+        pass  # a gc has taken the pod already, or somebody damaged it
     return tuple(found)
 
 

@@ -98,18 +98,19 @@ class Envelope(NamedTuple):
             stage1=Stage1(
                 _str(stage1["name"]),
                 _str(stage1["version"]),
-                int(stage1["interface"]),
-                int(stage1["state"]),
+                _int(stage1["interface"]),
+                _int(stage1["state"]),
                 _str(stage1["digest"]),
-                _str(stage1["pin"]),
+                _file_name(stage1["pin"]),
                 _str(stage1["entry"]),
                 _str(stage1["distribution"]),
             ),
             apps=tuple(
-                AppRef(_str(a["name"]), _str(a["image"]), _str(a["image_id"]), _str(a["tree"])) for a in data["apps"]
+                AppRef(_file_name(a["name"]), _str(a["image"]), _str(a["image_id"]), _file_name(a["tree"]))
+                for a in data["apps"]
             ),
-            trees=tuple(map(_str, refs["trees"])),
-            images=tuple(map(_str, refs["images"])),
+            trees=tuple(map(_file_name, _list(refs["trees"]))),
+            images=tuple(map(_str, _list(refs["images"]))),
             labels={_str(k): _str(v) for k, v in data["labels"].items()},
             features=Features.from_json(data["features"]),
             prepared_by=_str(data["prepared_by"]),
@@ -120,6 +121,25 @@ def _str(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
     return value
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
+def _file_name(value: Any) -> str:
+    """A string that paths are made of: it must not lead anywhere else."""
+    if not (text := _str(value)) or text in (".", "..") or "/" in text or "\0" in text:
+        raise ValueError(f"{text!r} is no file name")
+    return text
 
 
 def write(folder: str, envelope: Envelope) -> None:
@@ -142,9 +162,12 @@ def read(folder: str) -> Envelope:
     what = f"the envelope of pod {os.path.basename(folder)}"
     data = records.read(os.path.join(folder, FILE), what)
     try:
-        return Envelope.from_json(data)
+        envelope = Envelope.from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}", subject=what) from None
+        raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}"[:300], subject=what) from None
+    if envelope.uuid != os.path.basename(folder):
+        raise Corrupt(f"{what} is that of pod {envelope.uuid!r}"[:300], subject=what)
+    return envelope
 
 
 class References(NamedTuple):

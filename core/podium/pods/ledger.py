@@ -79,7 +79,8 @@ class PodLedger:
         line = records.seal(record) + b"\n"
         if not self._ends_in_line:
             line, self._ends_in_line = b"\n" + line, True
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(self._path, flags, 0o600)
         try:
             os.write(fd, line)
             if durable:
@@ -95,6 +96,8 @@ class PodLedger:
             return
         except LimitExceeded as e:
             raise Corrupt(f"the ledger is damaged: {e.message}", subject=self._path) from None
+        except OSError as e:
+            raise Corrupt(f"the ledger can't be read: {e.strerror}", subject=self._path) from None
         self._ends_in_line = not data or data.endswith(b"\n")
         for line in data.split(b"\n"):
             if line:
@@ -104,7 +107,9 @@ class PodLedger:
                     self.damaged += 1
 
     def _apply(self, record: dict[str, Any]) -> None:
-        number, op = int(record["n"]), record["op"]
+        number, op = record["n"], record["op"]
+        if type(number) is not int or not 0 < number < 1 << 31:
+            raise ValueError(f"{number!r} is no entry's number")
         if op == "intent":
             kind, id, attrs = str(record["kind"]), str(record["id"]), dict(record["attrs"])
             self._entries[number] = Resource(number=number, kind=kind, id=id, attrs=attrs, held=False)

@@ -28,7 +28,7 @@ class PodRef(NamedTuple):
 
 
 def new_uuid() -> str:
-    """A random uuid (RFC 4122 version 4), as the kernel makes them (random(4)); Python's module takes 3 ms to import."""
+    """A random uuid (RFC 4122 version 4) of the kernel's (random(4)): Python's module takes 3 ms to import."""
     with open("/proc/sys/kernel/random/uuid", encoding="ascii") as f:
         return f.read().strip()
 

@@ -27,7 +27,7 @@ def load(folder: str) -> Pod:
     try:
         manifest = parse_pod(records.read_bytes(path), own=True)
         return build(folder, envelope, manifest)
-    except (OSError, BadInput, ValueError, KeyError) as e:
+    except (OSError, BadInput, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise Corrupt(
             f"the manifest of pod {envelope.uuid} can't be used: {e}",
             hint="'podium stop', 'podium gc' and 'podium rm --force' work without it",

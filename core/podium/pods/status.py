@@ -85,8 +85,49 @@ def _write(path: str, record: dict[str, Any]) -> None:
     write_atomic(path, records.seal(record) + b"\n", durable=False)
 
 
+_PID_MAX = 1 << 22  # of the kernel, on 64 bits (proc_sys_kernel(5))
+_OPTIONAL_STR: tuple[type, ...] = (str, type(None))
+_OPTIONAL_INT: tuple[type, ...] = (int, type(None))
+_APP_TYPES = {
+    "state": (str,),
+    "exit_code": _OPTIONAL_INT,
+    "signal": _OPTIONAL_STR,
+    "started": _OPTIONAL_STR,
+    "finished": _OPTIONAL_STR,
+    "restarts": (int,),
+    "message": _OPTIONAL_STR,
+}
+_RUNTIME_TYPES = {
+    "cgroup": (str,),
+    "started": _OPTIONAL_STR,
+    "finished": _OPTIONAL_STR,
+    "finished_boottime": (int, float, type(None)),
+    "boot": _OPTIONAL_STR,
+    "exit_code": _OPTIONAL_INT,
+    "networks": (list,),
+    "detached": (bool,),
+    "via": (str,),
+    "remove": (bool,),
+    "facts": (dict,),
+}
+
+
 def _process(data: Any) -> Process | None:
-    return None if data is None else Process.from_json(data)
+    if data is None:
+        return None
+    pid, start, boot = data["pid"], data["start_time"], data["boot_id"]
+    if type(pid) is not int or type(start) is not int or not isinstance(boot, str) or not 0 < pid <= _PID_MAX:
+        raise ValueError(f"{data!r} is no process")
+    return Process(pid, start, boot)
+
+
+def _checked(data: dict[str, Any], types: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    """The fields that `types` names, where they are there. Raises TypeError."""
+    known = {k: data[k] for k in types if k in data}
+    for key, value in known.items():
+        if not isinstance(value, types[key]) or (isinstance(value, bool) and bool not in types[key]):
+            raise TypeError(f"{key} is {value!r}"[:200])
+    return known
 
 
 def write_app(folder: str, status: AppStatus) -> None:
@@ -107,8 +148,7 @@ def read_app(folder: str, name: str) -> AppStatus:
     except FileNotFoundError:
         return AppStatus(name)
     try:
-        known = {k: v for k, v in data.items() if k in AppStatus._fields}
-        return AppStatus(**{**known, "process": _process(data.get("process"))})
+        return AppStatus(name, process=_process(data.get("process")), **_checked(data, _APP_TYPES))
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupt(f"{what} is damaged: {e}", subject=what) from None
 
@@ -133,9 +173,11 @@ def read_runtime(folder: str) -> Runtime | None:
     except FileNotFoundError:
         return None
     try:
-        known = {k: v for k, v in data.items() if k in Runtime._fields}
-        known["networks"] = tuple(data.get("networks", ()))
-        known["supervisor"], known["leader"] = _process(data.get("supervisor")), _process(data.get("leader"))
-        return Runtime(**known)
+        known = _checked(data, _RUNTIME_TYPES)
+        cgroup, uuid = known.get("cgroup", ""), os.path.basename(folder)
+        if cgroup and (cgroup.rpartition("/")[2] != uuid or ".." in cgroup.split("/")):
+            raise ValueError(f"the cgroup {cgroup!r} is not the pod's")  # it will be killed
+        known["networks"] = tuple({"name": str(n["name"]), "ip": str(n["ip"])} for n in known.get("networks", ()))
+        return Runtime(_process(data.get("supervisor")), _process(data.get("leader")), **known)
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupt(f"{what} is damaged: {e}", subject=what) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from podium.clock import rfc3339
 from podium.errors import PodiumError
@@ -119,7 +120,7 @@ class AppProcess:
             process=procs.identify(self._pid),
             started=self._status.started or rfc3339(),
         )
-        status.write_app(self._pod.dir, self._status)
+        self._record()
 
     def signal(self, number: int) -> None:
         """Send a signal to the app's process, or forget a restart that is due."""
@@ -173,7 +174,7 @@ class AppProcess:
         self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
         self._next = 0
         self._status = self._status._replace(state="waiting", process=None, restarts=self._status.restarts + 1)
-        status.write_app(self._pod.dir, self._status)
+        self._record()
 
     def _ended(self, code: int, signal_name: str | None, message: str | None) -> None:
         self.alive, self.exit_code, self.restart_at = False, code, None
@@ -186,10 +187,18 @@ class AppProcess:
         self._status = self._status._replace(
             state="exited", process=None, exit_code=code, signal=signal_name, finished=rfc3339(), message=message
         )
-        status.write_app(self._pod.dir, self._status)
+        self._record()
+
+    def _record(self) -> None:
+        """Write the status; a full disk, or a file that somebody damaged, is no reason to end an app."""
+        try:
+            status.write_app(self._pod.dir, self._status)
+        except OSError as e:
+            print(f"the status of {self.name} can't be written: {e}", flush=True)
 
     def abandoned(self, why: str) -> None:
         """The run failed around the app: an app that had not ended ends with 125."""
         if self.alive:
-            os.makedirs(os.path.join(self._pod.dir, status.FOLDER), mode=0o700, exist_ok=True)
+            with suppress(OSError):
+                os.makedirs(os.path.join(self._pod.dir, status.FOLDER), mode=0o700, exist_ok=True)
             self._ended(125, None, why)

@@ -128,7 +128,7 @@ class PodSupervisor:
         for process in self._apps:
             process.advance()
             trace(f"run:started:{process.name}")
-        self._update(started=rfc3339())
+        self._started()
         if self._terminal is not None:
             self._terminal.raw()
         if all(app.was_started for app in self._apps):
@@ -156,8 +156,17 @@ class PodSupervisor:
         self._runtime = self._runtime._replace(**changes)
         status.write_runtime(self._pod.dir, self._runtime)
 
+    def _started(self) -> None:
+        try:
+            self._update(started=rfc3339())
+        except OSError as e:
+            print(f"the start of the pod can't be recorded: {e}", flush=True)
+
     def _ended(self, code: int) -> None:
-        self._update(finished=rfc3339(), finished_boottime=since_boot(), boot=procs.boot_id(), exit_code=code)
+        try:
+            self._update(finished=rfc3339(), finished_boottime=since_boot(), boot=procs.boot_id(), exit_code=code)
+        except OSError as e:
+            print(f"the end of the pod can't be recorded: {e}", flush=True)
 
     def make_cgroup(self) -> str:
         """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy."""
@@ -174,8 +183,11 @@ class PodSupervisor:
             cgroup.kill(self._pod.cgroup)
             self._reap()
             cgroup.remove(self._pod.cgroup)
-            self.ledger.released(self._cgroup, "stage1")
-            self._cgroup = None
+            number, self._cgroup = self._cgroup, None
+            try:
+                self.ledger.released(number, "stage1")
+            except OSError as e:  # a full disk, say: gc will look for the cgroup and find none
+                print(f"the ledger can't be written: {e}", flush=True)
 
     def _close_terminal(self) -> None:
         if self._terminal is not None:

@@ -191,8 +191,11 @@ class _Worker:
 
 def _log_into(folder: str) -> None:
     """What the plugin prints from now on is kept with the pod."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    log = os.open(os.path.join(folder, PLUGIN_LOG), flags, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        log = os.open(os.path.join(folder, PLUGIN_LOG), flags, 0o600)
+    except OSError:
+        return  # no log is no reason not to stop or collect a pod
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
