@@ -110,14 +110,3 @@ class Stage1Spec:
 
 
 HOOKS = tuple(sorted(name for name in vars(Stage1Spec) if name.startswith(PREFIX)))
-
-
-class EventSpec:
-    """Broadcast to every plugin in `podium.hooks`; a plugin's failure never changes what happened."""
-
-    @hookspec
-    def podium_event(self, event: dict[str, Any]) -> None:
-        """Called after a transition, with the event as it stands in the event log.
-
-        .. versionadded:: interface 1
-        """

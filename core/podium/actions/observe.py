@@ -96,9 +96,12 @@ class PodInfo(NamedTuple):
             "cpu_seconds": None,
         }
         if run and self.state == "running":
-            from podium.linux import cgroup
+            from podium.linux import cgroup, procs
 
             usage = cgroup.usage(run.cgroup)
+            if usage.memory_bytes is None or usage.cpu_seconds is None:
+                # No controller counts here (a v2 host that passes none down): what the processes have, one by one.
+                usage = cgroup.Usage(*procs.resources(cgroup.procs(run.cgroup)))
             details |= {"memory_bytes": usage.memory_bytes, "cpu_seconds": usage.cpu_seconds}
         return details
 

@@ -17,7 +17,7 @@ def run(context: Context, args: Args) -> int:
         (
             image["id"] if args.full else image["id"].partition(":")[2][:12],
             image["name"] or "",
-            ",".join(image["tags"]),
+            ",".join((*image["tags"], *image["aliases"])),
             image["format"] or "",
             "" if image["tree_size"] is None else human_size(image["tree_size"]),
             image["arch"] or "",
