@@ -138,6 +138,14 @@ def test_gc_expires_prepared_pods_by_age(disk: Disk) -> None:
     assert set(disk.collect(expire_prepared=0.0).collected) == {new, future}
 
 
+def test_gc_does_not_lock_a_prepared_pod_that_is_young(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs it right now would find it locked."""
+    disk.pod("prepared", ran=False)
+    locked = []
+    monkeypatch.setattr("podium.gc.marking.lock.try_lock", locked.append)
+    assert disk.collect().marked == [] and locked == []
+
+
 def test_gc_leaves_what_a_newer_podium_forbids_to_touch(disk: Disk) -> None:
     folder = disk.pod(features=Features(incompat=("from-the-future",)))
     collected = disk.pod(features=Features(ro_compat=("from-the-future",), compat=("whatever",)))

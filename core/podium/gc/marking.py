@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from podium.errors import HostLacks, PodiumError
+from podium.errors import Corrupt, HostLacks, PodiumError
 from podium.gc import grace, knowledge
 from podium.gc.knowledge import Known
 from podium.gc.report import Failure, Kept
 from podium.linux import cgroup
 from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
+from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, lock
 from podium.trace import trace
 
@@ -65,6 +66,8 @@ class Marker:
         return self.done
 
     def _consider(self, pod: PodRef) -> None:
+        if pod.phase == PREPARED and self._is_young(pod):
+            return
         fd = lock.try_lock(pod.path)
         if fd is None:
             return  # it is alive, or somebody works on it
@@ -76,6 +79,14 @@ class Marker:
                 self._move(pod, known)
         finally:
             os.close(fd)
+
+    def _is_young(self, pod: PodRef) -> bool:
+        """Without its lock, so that nobody who wants to run it right now finds it locked."""
+        try:
+            age = grace.elapsed(grace.created(envelopes.read(pod.path).created), self._now)
+        except Corrupt:
+            return False
+        return age is not None and age < self._expire
 
     def _ready(self, pod: PodRef, known: Known) -> bool:
         if pod.phase == PREPARED:
