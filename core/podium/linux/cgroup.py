@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PARENT = "podium"  # of the pods' cgroups, unless the configuration names another
 _SIGKILL = 9
 _CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
@@ -34,19 +35,30 @@ def create(path: str, at: Hierarchies | None = None) -> None:
     """Make a cgroup in every hierarchy, with its parents; what is there already stays."""
     at = at or hierarchies.current()
     hierarchies.check_path(path)
-    parts = path.split("/")
     for mount in at.mounts:
-        folder = mount
-        for part in parts:
-            if mount == at.v2:
-                _pass_down(folder)
-            parent, folder = folder, f"{folder}/{part}"
-            try:
-                os.mkdir(folder, 0o755)
-            except FileExistsError:
-                pass
-            if mount == at.v1.get("cpuset"):
-                _copy_cpuset(parent, folder)
+        # Whoever removes the last pod's cgroup removes the parent, perhaps between our two steps.
+        while not _create(mount, path, at):
+            pass
+
+
+def _create(mount: str, path: str, at: Hierarchies) -> bool:
+    """Make a cgroup in one hierarchy; False when a parent vanished meanwhile."""
+    folder = mount
+    for part in path.split("/"):
+        if mount == at.v2:
+            _pass_down(folder)
+        parent, folder = folder, f"{folder}/{part}"
+        try:
+            os.mkdir(folder, 0o755)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if parent == mount:
+                raise
+            return False
+        if mount == at.v1.get("cpuset"):
+            _copy_cpuset(parent, folder)
+    return True
 
 
 def _pass_down(folder: str) -> None:
@@ -260,6 +272,8 @@ def _set_frozen(path: str, frozen: bool, at: Hierarchies, v1_only: bool = False)
 def remove(path: str, timeout: float = 5.0, at: Hierarchies | None = None) -> None:
     """Remove the cgroup from every hierarchy, with those that were made in it; it may be gone, in part or whole.
 
+    The parent that podium makes by default goes too, when it is empty.
+
     A cgroup can stay busy for a moment after its last process has ended: that is waited for.
 
     Args:
@@ -271,9 +285,15 @@ def remove(path: str, timeout: float = 5.0, at: Hierarchies | None = None) -> No
         OSError: EBUSY: there are still processes in it.
     """
     at = at or hierarchies.current()
+    parent = path.rpartition("/")[0]
     for folder in at.folders(path):
         if not _until(lambda folder=folder: _rmdir(folder), timeout):  # type: ignore[misc]
             raise OSError(errno.EBUSY, f"{os.strerror(errno.EBUSY)} (rmdir)", folder)
+        if parent == PARENT:
+            try:
+                os.rmdir(os.path.dirname(folder))  # podium's own goes with its last pod
+            except OSError:
+                pass
 
 
 def _rmdir(folder: str) -> bool:
