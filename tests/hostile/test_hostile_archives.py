@@ -3,6 +3,8 @@
 Faults 35, 36 and 37. Each is refused, or unpacked harmlessly; what is outside the root never changes.
 """
 
+# ruff: noqa: E501  (a table: one case a line)
+
 from __future__ import annotations
 
 import bz2

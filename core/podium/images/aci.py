@@ -14,6 +14,7 @@ from podium.images.job import Job
 from podium.store import blobs
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.index import with_blob
+from podium.store.limits import located
 from podium.store.naming import split_name
 from podium.store.trees import tree_id
 from podium.store.unpack import tar
@@ -97,7 +98,7 @@ def _read(job: Job) -> _Found:
                     manifest = parse_image(b"".join(reader.content()))
             reader.drain()
         except BadInput as e:
-            raise type(e)(f"{job.path} is no proper ACI: {e.message}", hint=e.hint, subject=job.path) from None
+            raise located(e, f"{job.path} is no proper ACI") from None
     missing = "a file 'manifest'" if manifest is None else "a folder 'rootfs'" if not has_rootfs else ""
     if missing or manifest is None:
         raise BadInput(f"{job.path} is no ACI: it has not {missing}", subject=job.path)

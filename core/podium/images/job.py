@@ -9,6 +9,7 @@ from podium.appc.jsonread import loads
 from podium.errors import BadInput, Corrupt, LimitExceeded
 from podium.store import blobs
 from podium.store.image import PREFIX, Blob, Image, read_record
+from podium.store.limits import located
 from podium.store.store import Store
 from podium.store.unpack.streams import Source
 from podium.store.workspace import Workspace
@@ -43,7 +44,7 @@ class Job(NamedTuple):
                 progress=self.report,
             )
         except BadInput as e:
-            raise type(e)(f"{self.path}: {e.message}", hint=e.hint, subject=self.path) from None
+            raise located(e, self.path) from None
         return Blob(found, written, role, media_type)
 
     def known(self, digits: str) -> Image | None:

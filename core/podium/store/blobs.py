@@ -101,6 +101,15 @@ def publish(data: DataDir, workspace: Workspace) -> None:
     fsync_dir(data.blobs)
 
 
+def set_aside(data: DataDir, digest: str) -> None:
+    """Take an altered blob out of the store, so that an import brings a good one; it is kept in cache/ as evidence."""
+    digits = digest.removeprefix(PREFIX)
+    try:
+        os.rename(data.blob(digits), os.path.join(data.cache, f"altered-{digits}"))
+    except FileNotFoundError:
+        pass
+
+
 def digest_of(f: IO[bytes]) -> str:
     """`sha256:<hex>` of the rest of a file."""
     return PREFIX + hashlib.file_digest(f, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podium.errors import BadInput, LimitExceeded
 from podium.named import NamedTuple
 
 
@@ -33,3 +34,9 @@ class Limits(NamedTuple):
     ratio_from: int = 256 << 20
     max_layers: int = 512
     max_manifest: int = 4 << 20
+
+
+def located(error: BadInput, where: str) -> BadInput:
+    """The same error, with the place before its message."""
+    kind = LimitExceeded if isinstance(error, LimitExceeded) else BadInput
+    return kind(f"{where}: {error.message}", hint=error.hint, subject=error.subject)

@@ -13,7 +13,7 @@ from podium.errors import BadInput, Corrupt, LimitExceeded
 from podium.linux.files import fsync_dir, write_atomic
 from podium.paths import DataDir
 from podium.store.image import PREFIX, Blob, Image
-from podium.store.limits import Limits
+from podium.store.limits import Limits, located
 from podium.store.unpack import content
 from podium.store.unpack.extract import Extractor, Select, clean
 from podium.store.unpack.streams import Source, decompressed
@@ -118,25 +118,22 @@ def fault(data: DataDir, tree: str, limits: Limits) -> str | None:
 
 
 def _apply(data: DataDir, workspace: Workspace, image: Image, limits: Limits, extractor: Extractor) -> None:
-    layers = [b for b in image.blobs if b.role == "layer"]
-    for number, blob in enumerate(layers):
-        expected = image.diff_ids[number] if number < len(image.diff_ids) else None
-        with _open(data, workspace, blob) as f:
-            stream = _Hashed(decompressed(f, limits))
-            extractor.layer(stream, whiteouts=True)
-            if expected is not None and stream.digest() != expected:
-                raise BadInput(
-                    f"layer {blob.digest} of {image.name} is not the one that the configuration names: expected "
-                    f"{expected} without compression, found {stream.digest()}",
-                    subject=image.id,
-                )
+    number = 0
     for blob in image.blobs:
-        if blob.role == "rootfs":
-            with _open(data, workspace, blob) as f:
-                extractor.layer(decompressed(f, limits), select=clean)
-        elif blob.role in ("aci", "dependency"):
-            with _open(data, workspace, blob) as f:
-                extractor.layer(decompressed(f, limits), select=_in_aci(blob.paths))
+        if blob.role in ("config", "manifest"):
+            continue
+        with _open(data, workspace, blob) as f:
+            source = _Hashed(decompressed(f, limits))
+            try:
+                if blob.role == "layer":
+                    extractor.layer(source, whiteouts=True)
+                    if number < len(image.diff_ids):
+                        source.expect(image.diff_ids[number])
+                    number += 1
+                else:
+                    extractor.layer(source, select=clean if blob.role == "rootfs" else _in_aci(blob.paths))
+            except BadInput as e:
+                raise located(e, f"image {image.name or image.id}: {blob.role} {blob.digest[:19]}") from None
 
 
 def _in_aci(paths: tuple[str, ...]) -> Select:
@@ -176,5 +173,8 @@ class _Hashed:
         self._sha.update(data)
         return data
 
-    def digest(self) -> str:
-        return PREFIX + self._sha.hexdigest()
+    def expect(self, digest: str) -> None:
+        """Raises BadInput if what was read is not that."""
+        found = PREFIX + self._sha.hexdigest()
+        if found != digest:
+            raise BadInput(f"expected {digest} without compression, as the configuration says; found {found}")

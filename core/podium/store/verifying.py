@@ -27,12 +27,14 @@ class Verified(NamedTuple):
 
 
 def verify(store: Store, image: Image, *, repair: bool) -> Verified:
-    """See `Store.verify`. Everything of the image is read."""
+    """See `Store.verify`. Everything of the image is read; a blob that is altered is set aside."""
     result = Verified(image.id, image.name, [], [])
     for blob in image.blobs:
         fault = blobs.fault(store.data, blob.digest, blob.size)
         if fault:
             result.problems.append(fault)
+            if repair:
+                blobs.set_aside(store.data, blob.digest)
     whole = not result.problems
     with locks.locked(store.data, locks.work("tree", image.hex)):
         fault = trees.fault(store.data, image.tree, store.limits)

@@ -353,7 +353,7 @@ def _number(field: bytes) -> int:
     text = field.split(b"\0", 1)[0].strip(b" ")
     if not text:
         return 0
-    if not text.isdigit():
+    if not text.isdigit() or b"8" in text or b"9" in text:
         raise ValueError(f"{text[:16]!r} is no octal number")
     return int(text, 8)
 
