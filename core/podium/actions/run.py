@@ -180,5 +180,8 @@ def _terminal_kept(how: RunOptions) -> Iterator[None]:
     try:
         yield
     except PluginFailed:
-        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        try:
+            termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        except termios.error:
+            pass  # it was closed
         raise

@@ -116,7 +116,10 @@ class Terminal:
         if self._saved is not None:
             import tty
 
-            tty.setraw(self.caller_in, termios.TCSANOW)
+            try:
+                tty.setraw(self.caller_in, termios.TCSANOW)
+            except termios.error:
+                self._saved = None  # it was closed
 
     def resize(self) -> None:
         """Give the app's terminal the size of the caller's."""
@@ -152,7 +155,10 @@ class Terminal:
         while _readable(self.master) and self.from_app():
             pass
         if self._saved is not None:
-            termios.tcsetattr(self.caller_in, termios.TCSADRAIN, self._saved)
+            try:
+                termios.tcsetattr(self.caller_in, termios.TCSADRAIN, self._saved)
+            except termios.error:
+                pass  # it was closed
         self.started()
         os.close(self.master)
 
