@@ -67,7 +67,8 @@ class Loaded:
         Raises:
             CapabilityUnsupported: names everything that is missing.
         """
-        missing = [name for name in asked if name not in self.info.capabilities]
+        lacking = [name for name in asked if name not in self.info.capabilities]
+        missing = ["several apps in a pod" if name == "apps" else name for name in lacking]
         if missing:
             raise CapabilityUnsupported(
                 f"stage1 plugin {self.name!r} does not support {', '.join(missing)}",
