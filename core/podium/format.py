@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from podium import __version__
 from podium.errors import Corrupt, NewerFormat
 from podium.features import Features
 from podium.paths import PHASES, DataDir
+from podium.quickjson import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check(data: DataDir, *, full: bool = True) -> bool:
             raise Corrupt(f"{data.format} is missing", hint="run 'podium fsck --repair'", subject=data.format) from None
         return False
     try:
-        content = json.loads(raw)
+        content = loads(raw)
         if content["magic"] != MAGIC or not isinstance(content["version"], int):
             raise ValueError("its magic or version is wrong")
     except (ValueError, KeyError, TypeError, RecursionError) as e:
@@ -74,6 +74,8 @@ def ensure(data: DataDir) -> None:
     Raises:
         NewerFormat, Corrupt: as `check`.
     """
+    import json
+
     from podium.linux.files import write_atomic
 
     if not check(data):

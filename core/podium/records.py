@@ -7,13 +7,13 @@ it is, and a ledger is simply one sealed record a line.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from errno import EINVAL
 from zlib import crc32
 
 from podium.errors import Corrupt, LimitExceeded
+from podium.quickjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _TAIL = len(',"crc32":"00000000"}')
 
 def seal(record: dict[str, Any]) -> bytes:
     """The record as one line of JSON with its checksum, without a newline. It must not be empty."""
-    body = json.dumps(record, separators=(",", ":")).encode()[:-1]
+    body = dumps(record, (",", ":")).encode()[:-1]
     return b'%b,"crc32":"%08x"}' % (body, crc32(body))
 
 
@@ -46,7 +46,7 @@ def unseal(data: bytes, what: str) -> dict[str, Any]:
     if tail != b',"crc32":"%08x"}' % crc32(body):
         raise Corrupt(f"{what} is damaged: its checksum is wrong", subject=what)
     try:
-        record = json.loads(body + b"}")
+        record = loads(body + b"}")
     except (ValueError, RecursionError) as e:
         raise Corrupt(f"{what} is damaged: {e}", subject=what) from None
     assert isinstance(record, dict)  # it starts with a brace

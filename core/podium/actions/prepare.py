@@ -227,13 +227,12 @@ def _write(
     worker: Worker,
 ) -> PodRef:
     """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held."""
-    from json import dumps
-
     from podium.appc.annotations import CGROUP_PARENT
     from podium.features import Features
     from podium.linux.files import write_atomic
     from podium.pods import envelope as envelopes
     from podium.pods.envelope import AppRef, Envelope, Stage1
+    from podium.quickjson import dumps
     from podium.stage1 import pins
 
     plugin = worker.plugin

@@ -50,12 +50,14 @@ def pairs(values: Sequence[tuple[str, str]]) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object: on one line for programs, indented for people."""
-    import json
-
     if sys.stdout.isatty():
+        import json
+
         print(json.dumps(value, indent=1))
     else:
-        print(json.dumps(value, separators=(",", ":")))
+        from podium.quickjson import dumps
+
+        print(dumps(value, (",", ":")))
 
 
 def tell(message: str) -> None:

@@ -226,14 +226,14 @@ def _isolators(own: Sequence[iso.Isolator], asked: AppRequest, app: str) -> tupl
 
 
 def _annotations(request: PodRequest) -> dict[str, str]:
-    import json
+    from podium.quickjson import dumps
 
     values: dict[str, Any] = {
         "podium/hostname": request.hostname,
         "podium/net": ",".join(request.net) if request.net else None,
         "podium/dns": ",".join(request.dns),
         "podium/dns-search": ",".join(request.dns_search),
-        "podium/hosts": json.dumps([list(h) for h in request.hosts]) if request.hosts else None,
+        "podium/hosts": dumps([list(h) for h in request.hosts]) if request.hosts else None,
         "podium/private-users": "true" if request.private_users else None,
     }
     return {k: v for k, v in values.items() if v}

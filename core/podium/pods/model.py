@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from podium import records
@@ -13,6 +12,7 @@ from podium.appc.pod_manifest import Volume as AppcVolume
 from podium.errors import BadInput, Corrupt
 from podium.paths import MANIFEST, DataDir
 from podium.pods import envelope as envelopes
+from podium.quickjson import loads
 from podium.types import App, Mount, Network, Pod, Volume
 
 
@@ -71,7 +71,7 @@ def build(folder: str, envelope: envelopes.Envelope, manifest: PodManifest) -> P
     data = DataDir(os.path.dirname(os.path.dirname(os.path.dirname(folder))))
     trees = {a.name: a for a in envelope.apps}
     notes = manifest.annotations
-    hosts = json.loads(notes.get("podium/hosts", "[]"))
+    hosts = loads(notes.get("podium/hosts", "[]"))
     return Pod(
         uuid=envelope.uuid,
         name=envelope.name,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import resource
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 
 from podium.errors import CannotExecute, CommandNotFound, Failed, HostLacks, PodiumError
 from podium.linux import caps, cgroup, namespaces, procs, seccomp, syscalls
+from podium.quickjson import dumps, loads
 from podium.sandbox.launch import Launch
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ def start(
         failure = report.read()
     if failure:
         os.waitpid(pid, 0)
-        raise _failure(json.loads(failure))
+        raise _failure(loads(failure))
     return pid
 
 
@@ -155,7 +155,7 @@ def _report(fd: int, step: str, command: str, error: BaseException) -> None:
         number, text = error.errno, error.strerror or str(error)
     elif isinstance(error, PodiumError):
         text = error.message
-    os.write(fd, json.dumps({"step": step, "errno": number, "text": text, "command": command}).encode())
+    os.write(fd, dumps({"step": step, "errno": number, "text": text, "command": command}).encode())
 
 
 def _default_signals() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -251,12 +250,13 @@ def _become_worker(sock: socket, output: int, pin_folder: str | None, keep: set[
 
 
 def _execute_pin(pin_folder: str, fd: int, keep: set[int]) -> None:
+    from podium.quickjson import dumps
     from podium.stage1.pins import BOOT, native_paths
 
     for number in (fd, *keep):
         os.set_inheritable(number, True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    environment["PODIUM_NATIVE_PATH"] = json.dumps(native_paths())
+    environment["PODIUM_NATIVE_PATH"] = dumps(native_paths())
     argv = [sys.executable, "-I", "-S", "-B", os.path.join(pin_folder, BOOT), str(fd)]
     os.execve(sys.executable, argv, environment)
 

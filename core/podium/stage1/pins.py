@@ -13,7 +13,6 @@ the digests are equal. Digests are cached against the files' inode, size and tim
 
 from __future__ import annotations
 
-import json
 import os
 
 from podium import __version__, records
@@ -132,6 +131,7 @@ def native_paths() -> list[str]:
 
 def _identify(plugin: Plugin, contents: dict[str, str]) -> Pin:
     import hashlib
+    import json
 
     def digest(content: object) -> str:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -20,9 +20,10 @@ the arguments.
 
 from __future__ import annotations
 
-import json
 from _socket import socket  # the module without the underscore makes enums of 400 constants at each start
 from collections.abc import Iterator
+
+from podium.quickjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Channel:
     def send(self, message: dict[str, Any]) -> None:
         """Send one message. Raises BrokenPeer."""
         try:
-            self.sock.sendall(json.dumps(message).encode() + b"\n")
+            self.sock.sendall(dumps(message).encode() + b"\n")
         except OSError as e:
             raise BrokenPeer(f"the socket is closed: {e.strerror}") from None
 
@@ -86,7 +87,7 @@ class Channel:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
-            message = json.loads(line)
+            message = loads(line)
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):

@@ -1,0 +1,60 @@
+"""JSON as the `json` module has it, without that module: its import compiles eight regular expressions, which takes
+5 ms, a fifth of `podium list`. The parser and the encoder are the same, those written in C for `json`.
+"""
+
+from __future__ import annotations
+
+from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SPACE = " \t\n\r"
+
+
+class _Context:
+    """What the C scanner asks of a `json.JSONDecoder`."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
+
+
+_scan = make_scanner(_Context())  # type: ignore[arg-type]  # any object with these attributes
+
+
+def _refuse(value: object) -> Any:
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def loads(data: str | bytes) -> Any:
+    """The value of a JSON text (bytes: UTF-8).
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deeply.
+    """
+    text = data if isinstance(data, str) else data.decode(errors="surrogatepass")
+    try:
+        value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
+    except StopIteration as e:
+        raise ValueError(f"a JSON value is missing at character {e.value}") from None
+    if text[end:].strip(_SPACE):
+        raise ValueError(f"something follows the JSON value at character {end}")
+    return value
+
+
+def dumps(value: Any, separators: tuple[str, str] = (", ", ": ")) -> str:
+    """The value as JSON, in ASCII.
+
+    Raises:
+        TypeError: it holds what JSON has not.
+        ValueError: it holds itself.
+    """
+    between, after_key = separators
+    encode = make_encoder({}, _refuse, encode_basestring_ascii, None, after_key, between, False, False, True)
+    return "".join(encode(value, 0))
