@@ -3,7 +3,8 @@
     python bench/gc.py [--pods 1000] [--rounds 3]
 
 The pods' folders are written as podium writes them (fsyncs aside): pods of the fly stage1 that ran and ended. rkt 1.30
-was measured on the same kind of pod, with its mounts gone already: 124 pods per second at best.
+was measured on the same kind of pod, with its mounts gone already: 124 pods per second at best. Most of the time is the
+file system's, so `rm -rf` of as many folders is measured in turn. PODIUM_BENCH_DIR names another file system.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 from podium import format, records
 from podium.clock import rfc3339, since_boot
@@ -85,28 +87,35 @@ def _write(folder: str, name: str, content: bytes) -> None:
         f.write(content)
 
 
-def measure(count: int) -> float:
-    """Pods per second of one `podium gc` over `count` exited pods in a fresh data directory."""
-    root = tempfile.mkdtemp(prefix="podium-bench-", dir="/var/tmp")
+def measure(count: int, command: Callable[[DataDir], list[str]]) -> tuple[float, bytes]:
+    """Pods per second of `command` over `count` exited pods in a fresh data directory, and what it prints."""
+    root = tempfile.mkdtemp(prefix="podium-bench-", dir=os.environ.get("PODIUM_BENCH_DIR", "/var/tmp"))
     try:
         data = DataDir(root)
         format.ensure(data)
         make_pods(data, count)
         start = time.perf_counter()
-        done = subprocess.run(
-            [PODIUM, "--dir", root, "gc", "--grace-period", "0s", "--format", "json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            check=True,
-        )
+        done = subprocess.run(command(data), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
         seconds = time.perf_counter() - start
-        report = json.loads(done.stdout)
-        assert len(report["collected"]) == count and not report["failed"], report["failed"][:1]
-        assert {d["via"] for d in report["dispatch"]} == {"installed"}
-        assert not os.listdir(data.phase(RUN))
-        return count / seconds
+        assert not os.path.isdir(data.phase(RUN)) or not os.listdir(data.phase(RUN))
+        return count / seconds, done.stdout
     finally:
         shutil.rmtree(root)
+
+
+def gc(count: int) -> float:
+    """`podium gc`."""
+    words = ["gc", "--grace-period", "0s", "--format", "json"]
+    rate, printed = measure(count, lambda data: [PODIUM, "--dir", data.root, *words])
+    report = json.loads(printed)
+    assert len(report["collected"]) == count and not report["failed"], report["failed"][:1]
+    assert {d["via"] for d in report["dispatch"]} == {"installed"}
+    return rate
+
+
+def rm(count: int) -> float:
+    """`rm -rf` of the same folders: what the file system alone costs at that moment."""
+    return measure(count, lambda data: ["rm", "-rf", data.phase(RUN)])[0]
 
 
 def main() -> None:
@@ -114,10 +123,15 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    rates = sorted(measure(args.pods) for _ in range(args.rounds))
+    rounds = [(gc(args.pods), rm(args.pods)) for _ in range(args.rounds)]
+    rates = sorted(rate for rate, _ in rounds)
     middle = rates[len(rates) // 2]
+    ratio = sorted(rate / bare for rate, bare in rounds)[len(rounds) // 2]
     print(f"gc of {args.pods} exited fly pods: {middle:.0f} pods/s ({', '.join(f'{r:.0f}' for r in rates)})")
     print(f"  {middle / RKT:.1f} x rkt's {RKT} pods/s")
+    print(
+        f"  {ratio:.2f} x a bare rm -rf of the same folders ({', '.join(f'{bare:.0f}' for _, bare in rounds)} pods/s)"
+    )
 
 
 if __name__ == "__main__":

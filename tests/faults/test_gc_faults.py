@@ -35,6 +35,8 @@ MISBEHAVE = """
         time.sleep(1000)
     elif how == "raise":
         raise RuntimeError("the plugin's own trouble")
+    elif how == "crash over " + pod.uuid:
+        os.kill(os.getpid(), 11)
     elif how == "lie":
         for resource in ledger.outstanding():
             ledger.released(resource.number)
@@ -113,6 +115,18 @@ def test_02_a_failed_collection_keeps_the_pod(sample: Podium, how: str, reason: 
     folder = os.path.join(sample.dir, "pods/exited-garbage", uuid)
     assert [path.removeprefix(folder) for path in listing(folder) if not path.endswith("/gc-failed.json")] == before
     assert sample.json(*NOW)["collected"] == [uuid] and sample.pods() == {}
+
+
+def test_02_a_crash_over_one_pod_is_not_blamed_on_others(sample: Podium) -> None:
+    uuids = []
+    for _ in range(5):
+        uuids.append(sample.out("prepare", "--stage1", "sample", "--net", "host", "busybox"))
+        sample("run-prepared", uuids[-1])
+    culprit = sorted(uuids)[1]
+    report = sample.using(sample.binary, SAMPLE_GC=f"crash over {culprit}").json(*NOW, check=6)
+    assert [(f["uuid"], f["reason"]) for f in report["failed"]] == [(culprit, "plugin-crashed")]
+    assert set(report["collected"]) == {*uuids} - {culprit}
+    assert sample.json(*NOW)["collected"] == [culprit]
 
 
 def test_05_a_reboot_between_exit_and_collection(disk: Disk, outside: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from podium.errors import Corrupt, NewerFormat, PodiumError
 from podium.paths import EMBRYO
 from podium.pods import envelope as envelopes
+from podium.pods import ledger as ledgers
 from podium.pods import status
 from podium.pods.envelope import Envelope
+from podium.pods.ledger import PodLedger
 from podium.pods.lifecycle import PodRef
 
 
@@ -52,3 +55,21 @@ def read(pod: PodRef) -> Known:
     except (Corrupt, OSError, AttributeError):
         runtime = None
     return Known(envelope, problem, newer, runtime)
+
+
+def ledger_size(pod: PodRef) -> int:
+    """Bytes of the ledger's file; -1: there is none."""
+    try:
+        return os.lstat(os.path.join(pod.path, ledgers.FILE)).st_size
+    except FileNotFoundError:
+        return -1
+
+
+def read_ledger(pod: PodRef) -> tuple[PodLedger, int]:
+    """The ledger, and its size. One that can't be read at all is put aside: plugin and audit do without."""
+    try:
+        return PodLedger(pod.path), ledger_size(pod)
+    except (Corrupt, OSError):
+        path = os.path.join(pod.path, ledgers.FILE)
+        os.rename(path, path + ".damaged")
+        return PodLedger(pod.path), -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from podium.errors import Corrupt, InterfaceMismatch, PluginFailed, PluginRefused, PodiumError
 from podium.gc import audit, grace, knowledge, reclaim
@@ -11,7 +11,6 @@ from podium.gc.deletion import Deletion
 from podium.gc.marking import cgroup_paths
 from podium.gc.report import Dispatched, Failure, GcReport, Kept, Released
 from podium.paths import EXITED_GARBAGE, GARBAGE, DataDir
-from podium.pods import ledger as ledgers
 from podium.pods import lifecycle, lock
 from podium.pods.ledger import PodLedger
 from podium.pods.lifecycle import GC_FAILED, PodRef
@@ -21,6 +20,29 @@ from podium.trace import trace
 if TYPE_CHECKING:
     from podium.config import Config
     from podium.gc.knowledge import Known
+    from podium.stage1.client import Worker
+
+
+_AHEAD = 16  # pods that a plugin is asked for before its first answer is read: so nobody waits for the other
+
+
+class _Request(NamedTuple):
+    """A pod that a worker was asked to release: number of the request."""
+
+    choice: Choice
+    worker: Worker
+    number: int
+
+
+class _Job(NamedTuple):
+    """A pod that is being collected: the descriptor that holds its lock; its ledger, and that file's size, before."""
+
+    pod: PodRef
+    fd: int
+    known: Known
+    ledger: PodLedger
+    size: int
+    request: _Request | None
 
 
 class Sweep:
@@ -64,8 +86,10 @@ class Sweep:
             wait: for one that somebody else is at, until he is done.
         """
         with Deletion(self._data, self._deleted, len(pods)) as self._deletion:
-            for pod in pods:
-                self._collect(pod, wait)
+            for start in range(0, len(pods), _AHEAD):
+                jobs = [job for pod in pods[start : start + _AHEAD] if (job := self._begin(pod, wait)) is not None]
+                for job in jobs:
+                    self._finish(job)
 
     def _deleted(self, pod: PodRef, error: PodiumError | OSError | None) -> None:
         if error is None:
@@ -73,24 +97,43 @@ class Sweep:
         else:
             self._failed(pod, error)
 
-    def _collect(self, pod: PodRef, wait: bool) -> None:
+    def _begin(self, pod: PodRef, wait: bool) -> _Job | None:
+        """Lock a pod that is due, and ask the plugin to release what it took; None: there is nothing more to do."""
         locked = lifecycle.lock_pod(self._data, pod)
         while locked is not None and locked[1] is None and wait:
             lock.wait_free(locked[0].path)
             locked = lifecycle.lock_pod(self._data, pod)
         if locked is None:
-            return
+            return None
         pod, fd = locked
         if fd is None:
-            return
+            return None
         try:
             if self._is_due(pod):
-                self._release(pod)
-                trace("gc:delete")
-                self._deletion.take(pod, fd)
+                trace("gc:locked")
+                if self._host is None:
+                    self._host = audit.Host(self._data)
+                known = self._known.pop(pod.uuid)
+                ledger, size = knowledge.read_ledger(pod)
+                job = _Job(pod, fd, known, ledger, size, self._ask(pod, known))
                 fd = -1
+                return job
         except (PodiumError, OSError) as e:
             self._failed(pod, e)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return None
+
+    def _finish(self, job: _Job) -> None:
+        fd = job.fd
+        try:
+            self._release(job)
+            trace("gc:delete")
+            self._deletion.take(job.pod, fd)
+            fd = -1
+        except (PodiumError, OSError) as e:
+            self._failed(job.pod, e)
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -115,23 +158,18 @@ class Sweep:
             self._report.collected.append(pod.uuid)
         return not self._dry
 
-    def _release(self, pod: PodRef) -> None:
+    def _release(self, job: _Job) -> None:
         """Release everything of a pod. Raises what prevents it."""
-        known = self._known.pop(pod.uuid)
-        trace("gc:locked")
-        if self._host is None:
-            self._host = audit.Host(self._data)
-        uuid = pod.uuid
-        before, size = _read_ledger(pod)
-        choice = self._dispatch(pod, known)
-        if choice is not None:
-            self._call(choice, pod)
+        assert self._host is not None
+        pod, uuid = job.pod, job.pod.uuid
+        if job.request is not None:
+            self._answer(job.request, pod)
         trace("gc:plugin-done")
-        ledger = before if _size(pod) == size else _read_ledger(pod)[0]
+        ledger = job.ledger if knowledge.ledger_size(pod) == job.size else knowledge.read_ledger(pod)[0]
         folder = os.path.join(self._host.pods, pod.phase, uuid)
-        touched = self._walk(uuid, folder, before, ledger)
+        touched = self._walk(uuid, folder, job.ledger, ledger)
         trace("gc:ledger-done")
-        cgroups = cgroup_paths(uuid, known, self._parent)
+        cgroups = cgroup_paths(uuid, job.known, self._parent)
         found = audit.release(self._host, uuid, folder, cgroups)
         self._report.released.extend(Released(uuid, kind, id, "audit") for kind, id in found)
         trace("gc:audited")
@@ -139,11 +177,30 @@ class Sweep:
             audit.verify(self._data, uuid, cgroups)
         trace("gc:verified")
 
-    def _call(self, choice: Choice, pod: PodRef) -> None:
+    def _ask(self, pod: PodRef, known: Known) -> _Request | None:
+        """Send the plugin the pod to release, if it is to be had."""
+        choice = self._dispatch(pod, known)
+        if choice is None:
+            return None
+        trace("call:gc")
+        worker = self._dispatcher.worker(choice)
         try:
-            self._dispatcher.worker(choice).call("gc", pod.path, self._timeout)
+            number = worker.begin("gc", pod.path)
         except PluginFailed:
-            self._loaded.discard(choice)  # it may have ended, and the next call need a new one
+            number = 0  # it ended over another pod; `_answer` asks a new one
+        return _Request(choice, worker, number)
+
+    def _answer(self, request: _Request, pod: PodRef) -> None:
+        """Wait for the plugin. A worker serves its requests in turn, so one that has ended had not begun the later."""
+        choice, worker, number = request
+        try:
+            if not worker.usable:
+                self._deletion.finish()
+                worker = self._dispatcher.worker(choice)
+                number = worker.begin("gc", pod.path)
+            worker.result(number, "gc", self._timeout)
+        except PluginFailed:
+            self._loaded.discard(choice)  # it may have ended, and the next pod need a new one
             raise
 
     def _dispatch(self, pod: PodRef, known: Known) -> Choice | None:
@@ -223,23 +280,6 @@ def record_failure(folder: str, reason: str, message: str) -> int:
     except OSError:
         pass
     return attempts
-
-
-def _size(pod: PodRef) -> int:
-    try:
-        return os.lstat(os.path.join(pod.path, ledgers.FILE)).st_size
-    except FileNotFoundError:
-        return -1
-
-
-def _read_ledger(pod: PodRef) -> tuple[PodLedger, int]:
-    """The ledger, and its size. One that can't be read at all is put aside: plugin and audit do without."""
-    try:
-        return PodLedger(pod.path), _size(pod)
-    except (Corrupt, OSError):
-        path = os.path.join(pod.path, ledgers.FILE)
-        os.rename(path, path + ".damaged")
-        return PodLedger(pod.path), -1
 
 
 def _is_left(claim: reclaim.Claim) -> bool:
