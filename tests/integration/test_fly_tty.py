@@ -174,3 +174,22 @@ def test_enter_with_a_terminal_runs_a_shell_with_job_control(fly: Fly, screen: O
     shown.send("exit 4\n")
     assert shown.end() == 4
     assert "job control" not in shown.shown
+
+
+@pytest.mark.parametrize("how", ["killed", "closed"])
+def test_enter_ends_with_its_caller(fly: Fly, screen: Open, how: str) -> None:
+    uuid = fly.start("exec sleep 1000")
+    shown = screen("enter", "--tty", uuid, "--", "sh", "-c", "trap '' HUP; sleep 77; true")
+    until(lambda: _runs(fly, b"77"), "sleep runs")
+    if how == "killed":
+        shown.process.kill()
+        shown.process.wait()
+        until(lambda: termios.tcgetattr(shown.slave) == shown.settings, "the terminal is as it was")
+    else:
+        os.close(shown.master)
+        os.close(shown.slave)
+        shown.process.kill()
+        shown.process.wait()
+        shown.master, shown.slave = os.openpty()
+    until(lambda: not _runs(fly, b"trap '' HUP; sleep 77; true"), "the command has ended")
+    assert fly.app(uuid)["state"] == "running"

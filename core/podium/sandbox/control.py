@@ -85,14 +85,15 @@ def enter(
     Returns:
         The command's exit code, 128 + N for a signal.
     """
+    caller = os.getppid()
     running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or default)
     if request.tty:
         terminal = Terminal(request.stdio[0], request.stdio[1], ptmx)
         pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
-        return _serve_terminal(terminal, pid)
+        return _serve_terminal(terminal, pid, caller)
     pid = apps.start(launch, namespaces, request.stdio)
-    _forward_signals(pid)
+    _forward_signals(pid, caller)
     return _exit_code(os.waitpid(pid, 0)[1])
 
 
@@ -101,15 +102,21 @@ def _exit_code(wait_status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _forward_signals(pid: int) -> None:
+def _forward_signals(pid: int, caller: int) -> None:
+    """Pass signals on to the command, and end it with our caller, who alone waits for it."""
+
+    def forward(number: int, frame: object) -> None:
+        os.kill(pid, number if os.getppid() == caller else signal.SIGKILL)
+
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda n, _: os.kill(pid, n))
+        signal.signal(number, forward)
+    procs.die_with_parent(signal.SIGHUP, caller)
 
 
-def _serve_terminal(terminal: Terminal, pid: int) -> int:
+def _serve_terminal(terminal: Terminal, pid: int, caller: int) -> int:
     terminal.started()
     signal.signal(signal.SIGWINCH, lambda *_: terminal.resize())
-    _forward_signals(pid)
+    _forward_signals(pid, caller)
     terminal.raw()
     pidfd = os.pidfd_open(pid)
     keys = True
@@ -123,10 +130,10 @@ def _serve_terminal(terminal: Terminal, pid: int) -> int:
                 break
             if pidfd in ready:
                 break
-        return _exit_code(os.waitpid(pid, 0)[1])
     finally:
         os.close(pidfd)
-        terminal.close()
+        terminal.close()  # the caller's may be gone: the command is to hear of it
+    return _exit_code(os.waitpid(pid, 0)[1])
 
 
 def release_cgroups(pod: Pod, ledger: Ledger) -> bool:
