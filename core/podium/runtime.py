@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from podium import format
 from podium.actions.context import Context
-from podium.errors import HostLacks
+from podium.errors import HostLacks, PodiumError
 from podium.paths import DataDir
 
 TYPE_CHECKING = False
@@ -215,12 +215,7 @@ class Runtime:
     # images
 
     def _store(self, *, write: bool) -> Store:
-        from podium.store.limits import Limits
-        from podium.store.store import Store
-
-        config = (self._write() if write else self._read()).config
-        limits = Limits(max_bytes=config.get("images", "max-bytes"), max_entries=config.get("images", "max-entries"))
-        return Store(self.data, limits)
+        return (self._write() if write else self._read()).store()
 
     def import_image(
         self,
@@ -243,9 +238,14 @@ class Runtime:
             progress=self._progress,
         )
 
-    def images(self) -> Sequence[Image]:
-        """All images."""
-        return self._store(write=False).images()
+    def images(self) -> Sequence[tuple[Image, float | None]]:
+        """All images, each with the time (seconds since the epoch) when a pod last used it."""
+        store = self._store(write=False)
+        return [(image, store.last_used(image)) for image in store.images()]
+
+    def image_problems(self) -> Sequence[PodiumError]:
+        """What keeps images from being listed: records that can't be read."""
+        return [problem.error for problem in self._store(write=False).problems()]
 
     def image(self, ref: str) -> Image:
         """One image."""

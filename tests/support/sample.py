@@ -75,6 +75,8 @@ def stage1_stop(pod, request):
 @hookimpl
 def stage1_gc(pod, ledger):
     leave("gc")
+    if os.environ.get("SAMPLE_FAIL") == "gc":
+        raise RuntimeError("it was told to fail")
     return control.release_cgroups(pod, ledger)
 """
 

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.config import Config
     from podium.paths import DataDir
+    from podium.store.store import Store
 
 
 class Context(NamedTuple):
@@ -15,3 +16,11 @@ class Context(NamedTuple):
 
     data: DataDir
     config: Config
+
+    def store(self) -> Store:
+        """The images, with the configured limits."""
+        from podium.store.limits import Limits
+        from podium.store.store import Store
+
+        get = self.config.get
+        return Store(self.data, Limits(max_bytes=get("images", "max-bytes"), max_entries=get("images", "max-entries")))

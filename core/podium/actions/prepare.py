@@ -41,9 +41,7 @@ class Prepared(NamedTuple):
 
 def plan(context: Context, request: PodRequest) -> PodManifest:
     """The manifest that `prepare` would write: for --dry-run. Images given by path are imported."""
-    from podium.store.store import Store
-
-    return _manifest(request, _images(Store(context.data), request))
+    return _manifest(request, _images(context.store(), request))
 
 
 def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> Prepared:
@@ -70,9 +68,7 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> 
 
         pin = Dispatcher(data, context.config).pin_of(plugin)
         loading = worker.begin_load(ahead=True)  # meanwhile the images are looked up
-        from podium.store.store import Store
-
-        store = Store(data)
+        store = context.store()
         images = _images(store, request)
         import podium.pods.compose  # noqa: F401  (needed below; until the plugin is loaded there is time)
 

@@ -177,6 +177,9 @@ def signal_number(text: str) -> int:
         raise ValueError(f"{text!r} is no signal") from None
 
 
+_FOR_PODS = ("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator:pids")  # those that cgroups have
+
+
 def asked(pod: Pod) -> list[str]:
     """Names of the capabilities that the pod asks of its stage1 (see `Stage1Info.capabilities`)."""
     wants = [
@@ -192,5 +195,6 @@ def asked(pod: Pod) -> list[str]:
     names = [name for name, wanted in wants if wanted]
     names += [f"network:{n}" if n in ("host", "none") else "network:cni" for n in pod.network.names]
     names += [f"volume:{v.kind}" for v in pod.volumes.values()]
-    names += [i for a in pod.apps for i in a.isolators.asked()] + pod.isolators.asked()
+    names += [i for a in pod.apps for i in a.isolators.asked()]
+    names += [i if i in _FOR_PODS else f"pod-{i}" for i in pod.isolators.asked()]
     return list(dict.fromkeys(names))

@@ -85,16 +85,15 @@ def _make_working_dir(root: int, path: str) -> None:
             return  # a read-only rootfs: the app's start names the folder
 
 
-def _capabilities(iso: Isolators, default: Sequence[str] | None) -> tuple[int, ...] | None:
-    everything = frozenset(range(caps.last() + 1))
-    kept = everything if default is None else caps.parse(default)
+def _capabilities(iso: Isolators, default: Sequence[str] | None) -> tuple[int, ...]:
+    """What the app keeps; never more than the supervisor has, so that `enter` from a mightier caller has no more."""
+    bounding = caps.current()["bounding"]
+    kept = bounding if default is None else caps.parse(default)
     if iso.caps_retain is not None:
         kept = caps.parse(iso.caps_retain)
     elif iso.caps_remove is not None:
         kept = kept - caps.parse(iso.caps_remove)
-    elif default is None:
-        return None
-    return tuple(sorted(kept))
+    return tuple(sorted(kept & bounding))
 
 
 def limits_of(iso: Isolators) -> cgroup.Limits | None:

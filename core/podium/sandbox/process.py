@@ -153,7 +153,8 @@ class AppProcess:
             self._ended(self.exit_code or 0, self._status.signal, self._status.message)
             return
         message = f"its pre-start handler failed with {code}" if step == "pre-start" else None
-        if signal_name == "SIGKILL" and cgroup.oom_killed(self._launch.cgroup):
+        limited = self._launch.cgroup if self._pod.isolators.memory_limit is None else self._pod.cgroup
+        if signal_name == "SIGKILL" and cgroup.oom_killed(limited):
             message = "killed: it used more memory than its limit allows"
         cgroup.kill(self._launch.cgroup)  # what the app's first process left running
         self.exit_code = code

@@ -62,9 +62,17 @@ class LogPump:
         while len(self._rest) >= _MAX_LINE:
             out.append(self._format(b"P", self._rest[:_MAX_LINE]))
             self._rest = self._rest[_MAX_LINE:]
-        if out:
-            os.write(self._log, b"".join(out))
+        self._append(b"".join(out))
         return True
+
+    def _append(self, data: bytes) -> None:
+        """Write to the log. What a full disk does not take is lost; the app is not to end for it."""
+        try:
+            while data:
+                data = data[os.write(self._log, data) :]
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def drain(self) -> None:
         """Copy what is there by now, without waiting for writers that an app left behind."""
@@ -81,7 +89,7 @@ class LogPump:
         if self._pipe < 0:
             return
         if self._rest:
-            os.write(self._log, self._format(b"F", self._rest))
+            self._append(self._format(b"F", self._rest))
             self._rest = b""
         self.started()
         os.close(self._pipe)

@@ -19,6 +19,7 @@ from podium.linux import cgroup, procs
 from podium.named import NamedTuple
 from podium.pods import status
 from podium.pods.ledger import PodLedger
+from podium.sandbox.confine import limits_of
 from podium.sandbox.process import AppProcess
 from podium.sandbox.stdio import Terminal
 from podium.trace import trace
@@ -174,6 +175,9 @@ class PodSupervisor:
             self._cgroup = self.ledger.intend("cgroup", self._pod.cgroup)
             trace("run:cgroup-intended")
             cgroup.create(self._pod.cgroup)
+        limits = limits_of(self._pod.isolators)
+        if limits is not None:
+            cgroup.apply(self._pod.cgroup, limits)
             self.ledger.held(self._cgroup)
             trace("run:cgroup")
         return self._pod.cgroup

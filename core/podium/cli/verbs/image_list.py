@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from podium.cli import output
 from podium.cli.command import FORMAT, Args, Command, Context, Option
+from podium.clock import rfc3339
 from podium.units import human_size
 
 
 def run(context: Context, args: Args) -> int:
     """Print all images."""
-    images = [image.to_json() for image in context.runtime.images()]
+    found = context.runtime.images()
+    images = [image.to_json(None if used is None else rfc3339(used)) for image, used in found]
+    for problem in context.runtime.image_problems():
+        output.report(problem, context.json)
     if args.format:
         output.print_json({"schema": "podium.image-list/1", "images": images})
         return 0
