@@ -68,11 +68,14 @@ def read_bytes(path: str, limit: int = MAX_RECORD) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(EINVAL, "not a regular file", path)
-        data = os.read(fd, limit + 1)
-        while data and len(data) <= limit and (more := os.read(fd, limit + 1 - len(data))):
-            data += more
+        # One byte more than there is: a read that is short has met the end, so mostly one is enough.
+        wanted = min(about.st_size, limit) + 1
+        data = more = os.read(fd, wanted)
+        while len(more) == wanted and len(data) <= limit:
+            data += (more := os.read(fd, wanted))
     finally:
         os.close(fd)
     if len(data) > limit:

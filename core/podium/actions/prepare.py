@@ -44,13 +44,14 @@ def plan(context: Context, request: PodRequest) -> PodManifest:
     return _manifest(request, _images(context.store(), request))
 
 
-def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> Prepared:
+def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, to_run: bool = False) -> Prepared:
     """Prepare a pod.
 
     Args:
         context: where.
         request: what.
         keep: descriptors that the worker inherits, besides the pod's lock.
+        to_run: the caller runs the pod at once, and syncs that transition; a crash before it leaves either.
 
     Returns:
         The pod, still locked; the caller closes lock and worker.
@@ -80,7 +81,7 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = ()) -> 
         for note in made.get("notes", ()) if isinstance(made, dict) else ():
             print(f"podium: {note}", file=sys.stderr)
         trace("prepare:plugin-done")
-        pod = lifecycle.move(data, pod, PREPARED)
+        pod = lifecycle.move(data, pod, PREPARED, durable=not to_run)
         trace("prepare:prepared")
         return Prepared(pod, fd, worker)
     except BaseException as e:
@@ -242,7 +243,7 @@ def _write(
     trace("prepare:trees")
     pins.ensure(context.data, plugin, pin)
     trace("prepare:pinned")
-    write_atomic(os.path.join(pod.path, MANIFEST), dumps(manifest.to_json()).encode() + b"\n")
+    write_atomic(os.path.join(pod.path, MANIFEST), dumps(manifest.to_json()).encode() + b"\n", sync_folder=False)
     trace("prepare:manifest")
     info = worker.info
     envelope = Envelope(

@@ -33,7 +33,7 @@ def run(context: Context, request: PodRequest, how: RunOptions) -> RunResult:
     """
     how.check(max(1, len(request.apps)))
     with _streams(how) as stdio:
-        pod, fd, worker = prepare(context, request, keep=stdio or ())
+        pod, fd, worker = prepare(context, request, keep=stdio or (), to_run=True)
         return _start(context, pod, fd, worker, "installed", stdio, how)
 
 

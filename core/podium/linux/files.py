@@ -16,11 +16,12 @@ def fsync_dir(path: str) -> None:
         os.close(fd)
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+def write_atomic(path: str, data: bytes, mode: int = 0o644, durable: bool = True, *, sync_folder: bool = True) -> None:
     """Puts a file with exactly these bytes and this mode at `path`; a reader sees the old one or the new one.
 
     What was there is replaced, a symbolic link itself, not what it points to. Without `durable` nothing is fsynced: fit
-    for what a reboot makes meaningless anyway.
+    for what a reboot makes meaningless anyway. Without `sync_folder` it is the caller who syncs the folder, once for
+    several files.
 
     Raises:
         OSError: of open, write, fsync or rename, with a path in it; nothing is left behind then.
@@ -48,7 +49,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, durable: bool = True
         except FileNotFoundError:
             pass
         raise
-    if durable:
+    if durable and sync_folder:
         fsync_dir(folder)
 
 
