@@ -43,6 +43,15 @@ def create(path: str, at: Hierarchies | None = None) -> None:
 
 def _create(mount: str, path: str, at: Hierarchies) -> bool:
     """Make a cgroup in one hierarchy; False when a parent vanished meanwhile."""
+    if mount not in (at.v2, at.v1.get("cpuset")):  # where making the cgroup is all that there is to do
+        try:
+            os.mkdir(f"{mount}/{path}", 0o755)
+        except FileExistsError:
+            return True
+        except FileNotFoundError:
+            pass  # a parent is to be made first
+        else:
+            return True
     folder = mount
     for part in path.split("/"):
         if mount == at.v2:
