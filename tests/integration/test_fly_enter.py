@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_the_command_has_the_apps_own_restrictions(fly: Fly, kind: str) -> None:
     for part in files:
         name, _, content = part.partition("\n")
         assert content == _read(pid, name), name
+
+
+def test_a_mightier_caller_has_no_more_capabilities(fly: Fly) -> None:
+    drop = ["capsh", "--drop=cap_sys_time", "--", "-c", 'exec "$0" "$@"']
+    for name, options in (("one", ()), ("two", ("--caps-remove", "CHOWN"))):
+        argv = fly.podium.argv(*fly.argv("run", "exec sleep 1000", *options, pod=("-d", "--name", name)))
+        subprocess.run([*drop, *argv], env=fly.podium.environment(), stdout=subprocess.DEVNULL, check=True)
+        entered = _status(fly.podium("enter", name, "--", "cat", "/proc/self/status").stdout)
+        assert entered == _status(_read(fly.app(name)["pid"], "status"))
+        assert not int(entered["CapBnd"], 16) >> 25 & 1
 
 
 def test_a_blocked_call_is_blocked_in_enter_too(fly: Fly) -> None:

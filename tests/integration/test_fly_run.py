@@ -103,6 +103,18 @@ def test_a_killed_supervisor_takes_its_app_with_it(fly: Fly) -> None:
     assert fly.podium.json("gc", "--grace-period", "0s")["collected"] == [uuid]
 
 
+def test_what_outlives_a_killed_supervisor_is_shown_and_can_be_stopped(fly: Fly) -> None:
+    uuid = fly.start("sleep 1000 & echo ready; wait")
+    fly.logged(uuid, "ready")
+    os.kill(fly.status(uuid)["pid"], signal.SIGKILL)
+    until(lambda: fly.status(uuid)["problem"], "the pod has a problem")
+    status = fly.status(uuid)
+    assert (status["state"], status["problem"]["reason"]) == ("running", "held")
+    fly.podium("stop", uuid)
+    assert fly.status(uuid)["state"] == "exited"
+    assert fly.podium.json("gc", "--grace-period", "0s")["collected"] == [uuid]
+
+
 def test_detach_prints_the_uuid_once_the_app_was_started(fly: Fly) -> None:
     done = subprocess.run(
         fly.podium.argv(*fly.argv("run", "echo out; exec sleep 1000", pod=("-d",))),
@@ -277,6 +289,28 @@ def test_a_pod_manifest_can_be_given(fly: Fly) -> None:
         f.write(fly.podium("cat-manifest", uuid).stdout)
     done = fly.podium("run", "--rm", "--stage1", "fly", "--pod-manifest", path, check=3)
     assert done.stdout == "from the manifest\n"
+    options = ("--net", "none", "--pod-manifest", path)
+    assert "network:none" in fly.podium("prepare", "--stage1", "fly", *options, check=2).stderr
+    options = ("--label", "a=b", "--set-env", "A=1", "--pod-manifest", path)
+    assert "--set-env, --label" in fly.podium("prepare", "--stage1", "fly", *options, check=2).stderr
+
+
+def _with_isolators(fly: Fly, command: str, isolators: list[dict[str, object]]) -> str:
+    manifest = json.loads(fly.podium(*fly.argv("run", command, pod=("--dry-run",))).stdout)
+    path = os.path.join(fly.dir, "pod.json")
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump({**manifest, "isolators": isolators}, f)
+    return path
+
+
+def test_isolators_of_the_whole_pod(fly: Fly) -> None:
+    path = _with_isolators(fly, "exec tail /dev/zero", [{"name": "resource/memory", "value": {"limit": "64Mi"}}])
+    done = fly.podium("run", "--rm", "--stage1", "fly", "--pod-manifest", path, check=137)
+    assert "memory" in done.stderr
+    isolator = {"name": "os/linux/no-new-privileges", "value": True}
+    path = _with_isolators(fly, "true", [isolator])
+    done = fly.podium("prepare", "--stage1", "fly", "--pod-manifest", path, check=2)
+    assert "pod-isolator:no-new-privileges" in done.stderr
 
 
 def test_the_exit_code_of_instant_pods_is_always_right(fly: Fly) -> None:

@@ -62,6 +62,7 @@ def sub_mount(host: str) -> Iterator[str]:
     point = os.path.join(host, "sub")
     os.mkdir(point)
     mount.mount("tmpfs", point, "tmpfs", 0, "size=1m")
+    mount.set_propagation(point, mount.MS_SHARED)  # as systemd has all mounts of a host
     with open(os.path.join(point, "deep"), "w", encoding="ascii") as f:
         f.write("deep\n")
     yield host

@@ -181,12 +181,16 @@ def _manifest_refs(manifest: PodManifest) -> list[str]:
 
 
 def _manifest(request: PodRequest, images: list[Image]) -> PodManifest:
+    from podium.appc.annotations import NET
     from podium.appc.image_manifest import parse_image
     from podium.pods.compose import ImageOf, complete, compose
 
     found = [ImageOf(i.id, i.name, parse_image(i.manifest, own=True)) for i in images]
     if request.pod_manifest is not None:
+        request.check_beside_manifest()
         given = _read_manifest(request.pod_manifest)
+        if request.net:
+            given = given._replace(annotations={**given.annotations, NET: ",".join(request.net)})
         apps = tuple(
             a if a.app is not None else a._replace(app=image.manifest.app)
             for a, image in zip(given.apps, found, strict=True)
@@ -224,7 +228,7 @@ def _write(
     worker: Worker,
 ) -> PodRef:
     """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held."""
-    from podium.appc.annotations import CGROUP_PARENT
+    from podium.appc.annotations import CGROUP_PARENT, NET
     from podium.features import Features
     from podium.linux.files import write_atomic
     from podium.pods import envelope as envelopes
@@ -233,12 +237,14 @@ def _write(
     from podium.stage1 import pins
 
     plugin = worker.plugin
-    if request.net is None and request.pod_manifest is None and "network:cni" not in worker.info["capabilities"]:
-        request = request._replace(net=("host",))
     manifest = _manifest(request, images)
+    notes = {key: value for key, value in manifest.annotations.items() if key != CGROUP_PARENT}
+    if "network:cni" not in worker.info["capabilities"]:
+        notes.setdefault(NET, "host")
     parent = context.config.get("cgroup", "parent")
     if parent != "podium":
-        manifest = manifest._replace(annotations={**manifest.annotations, CGROUP_PARENT: parent})
+        notes[CGROUP_PARENT] = parent
+    manifest = manifest._replace(annotations=notes)
     trees = [store.ensure_tree(image) for image in images]
     trace("prepare:trees")
     pins.ensure(context.data, plugin, pin)

@@ -5,3 +5,4 @@ from __future__ import annotations
 STOP_SIGNAL = "podium/stop-signal"  # the OCI StopSignal, a name or a number
 SUPPLEMENTARY = "podium/supplementary-groups"
 CGROUP_PARENT = "podium/cgroup-parent"
+NET = "podium/net"

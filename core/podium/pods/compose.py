@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from podium.appc import isolators as iso
 from podium.appc import names
-from podium.appc.annotations import STOP_SIGNAL, SUPPLEMENTARY
+from podium.appc.annotations import NET, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.app import App
 from podium.appc.fields import Field
 from podium.appc.image_manifest import ImageManifest
@@ -230,7 +230,7 @@ def _annotations(request: PodRequest) -> dict[str, str]:
 
     values: dict[str, Any] = {
         "podium/hostname": request.hostname,
-        "podium/net": ",".join(request.net) if request.net else None,
+        NET: ",".join(request.net) if request.net else None,
         "podium/dns": ",".join(request.dns),
         "podium/dns-search": ",".join(request.dns_search),
         "podium/hosts": dumps([list(h) for h in request.hosts]) if request.hosts else None,

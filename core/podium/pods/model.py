@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from podium import records
-from podium.appc.annotations import CGROUP_PARENT, STOP_SIGNAL, SUPPLEMENTARY
+from podium.appc.annotations import CGROUP_PARENT, NET, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.isolators import combine
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
@@ -80,7 +80,7 @@ def build(folder: str, envelope: envelopes.Envelope, manifest: PodManifest) -> P
         apps=tuple(_app(data, trees[a.name], a) for a in manifest.apps),
         volumes={v.name: _volume(v) for v in (*manifest.volumes, *_own_volumes(manifest))},
         network=Network(
-            names=_list(notes.get("podium/net", "")) or ("default",),
+            names=_list(notes.get(NET, "")) or ("default",),
             ports=tuple((p.name, p.host_ip or "", p.host_port) for p in manifest.ports),
             dns=_list(notes.get("podium/dns", "")),
             dns_search=_list(notes.get("podium/dns-search", "")),

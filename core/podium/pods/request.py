@@ -76,6 +76,30 @@ class PodRequest(NamedTuple):
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
 
+    def check_beside_manifest(self) -> None:
+        """Refuse what a pod manifest says itself. Raises BadUsage."""
+        options = {
+            "--volume": self.volumes,
+            "--port": self.ports,
+            "--hostname": self.hostname,
+            "--dns": self.dns,
+            "--dns-search": self.dns_search,
+            "--hosts-entry": self.hosts,
+            "--set-env": self.set_env,
+            "--set-env-file": self.env_files,
+            "--inherit-env": self.inherit_env,
+            "--private-users": self.private_users,
+            "--label": self.labels,
+            "--annotation": self.annotations,
+        }
+        given = [option for option, value in options.items() if value]
+        if given:
+            raise BadUsage(
+                f"{', '.join(given)} can't be used together with --pod-manifest",
+                hint="write it into the manifest",
+                subject=given[0],
+            )
+
 
 class RunOptions(NamedTuple):
     """How to run a pod.
