@@ -38,7 +38,7 @@ def old(request: pytest.FixtureRequest, podium: Podium, test_dir: str) -> Podium
 
 def test_old_data_is_listed_run_and_collected(old: Podium) -> None:
     pods = {pod["name"]: pod for pod in old.pods().values()}
-    assert len(pods) == 13
+    assert len(pods) == 12
     assert pods.pop("failed")["state"] == "gc-failed"
     for name, pod in pods.items():
         assert pod["state"] == STATES[name.rpartition("-")[2]], name
@@ -53,7 +53,7 @@ def test_old_data_is_listed_run_and_collected(old: Podium) -> None:
     old("image", "verify")
     old("image", "rm", "box", check=4)
     report = old.json("gc", "--grace-period", "0s")
-    assert len(report["collected"]) == 13 and not report["failed"]
+    assert len(report["collected"]) == 12 and not report["failed"]
     assert {d["via"] for d in report["dispatch"]} == {"pin"}
     assert not old.pods()
     old("image", "rm", "box")

@@ -63,7 +63,7 @@ def make(name: str) -> str:
         maker.pods("sample", "old")
         maker.podium("run", "--stage1", "sample", "--name", "failed", "box", "--", "true")
         failing = ("gc", "--grace-period", "0s")
-        maker.podium("rm", "old-exited")
+        maker.podium("rm", "old-exited", "old-crashed")
         maker.podium(*failing, code=6, SAMPLE_FAIL="gc")
         maker.sample("2.0")
         for stage1, prefix in (("sample", "new"), ("fly", "fly"), ("nspawn", "nspawn")):

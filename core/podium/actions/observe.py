@@ -228,7 +228,7 @@ def _survivors(cgroup_path: str) -> str:
     from podium.linux import cgroup
 
     pids = ", ".join(map(str, cgroup.procs(cgroup_path)[:5]))
-    return f"the supervisor has ended, but processes of the pod live on (pid {pids}); 'podium stop' ends them"
+    return f"its supervisor has ended, but processes of it live on (pid {pids}); 'podium stop' or gc ends them"
 
 
 def _gc_failed(pod: PodRef) -> Problem:

@@ -87,7 +87,7 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
     except BaseException as e:
         if worker is not None:
             worker.close()
-        if isinstance(e, PodiumError) and not isinstance(e, PluginFailed):
+        if isinstance(e, (PodiumError, KeyboardInterrupt)) and not isinstance(e, PluginFailed):
             _discard(context, pod)
         os.close(fd)
         raise

@@ -96,9 +96,10 @@ class Marker:
             return grace.age(pod.path, created, self._now, stamp=not self._dry) >= self._expire
         if pod.phase == RUN:
             for path in cgroup_paths(pod.uuid, known, self._parent):
-                if self._populated(path):
+                # We have its lock, so its supervisor has ended, and the pod ends with it.
+                if self._populated(path) and not self._dry and not cgroup.kill(path):
                     pids = ", ".join(map(str, cgroup.procs(path)[:5]))
-                    self.done.kept.append(Kept(pod.uuid, f"processes of it still run (pid {pids})"))
+                    self.done.kept.append(Kept(pod.uuid, f"processes of it survive SIGKILL (pid {pids})"))
                     return False
         return True
 
