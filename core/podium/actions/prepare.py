@@ -110,8 +110,11 @@ def _discard(context: Context, pod: PodRef) -> None:
     from podium.linux.tree import remove_tree
     from podium.pods.ledger import PodLedger
 
-    if not PodLedger(pod.path).outstanding():
-        remove_tree(context.data.phase(pod.phase), pod.uuid)
+    try:
+        if not PodLedger(pod.path).outstanding():
+            remove_tree(context.data.phase(pod.phase), pod.uuid)
+    except FileNotFoundError:
+        pass  # interrupted just as it moved on: left to gc
 
 
 @contextmanager
