@@ -44,9 +44,15 @@ def each_pod(context: Context, refs: Iterable[str], act: Callable[[str], None], 
         gone_is_done: a pod that somebody else removes in this moment is what was asked for.
     """
     done = set()
+    uuids: dict[str, str] = {}
+    for ref in dict.fromkeys(refs):
+        try:
+            uuids[ref] = context.runtime.resolve(ref)  # all first: what vanishes after that is gone as was asked
+        except (PodiumError, OSError):
+            uuids[ref] = ""  # told at its turn
 
     def resolved(ref: str) -> None:
-        uuid = context.runtime.resolve(ref)
+        uuid = uuids[ref] or context.runtime.resolve(ref)
         if uuid in done:
             return
         try:
@@ -57,4 +63,4 @@ def each_pod(context: Context, refs: Iterable[str], act: Callable[[str], None], 
         done.add(uuid)
         print(uuid, flush=True)
 
-    return each(context, refs, resolved)
+    return each(context, uuids, resolved)

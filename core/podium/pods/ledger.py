@@ -13,6 +13,7 @@ lost its power) is skipped and counted; the audit finds what it may have named.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +59,14 @@ class PodLedger:
 
     def released(self, number: int, by: str = "plugin") -> None:
         """Record that the resource is gone; `by` is plugin, ledger or audit."""
-        self._append({"n": number, "op": "released", "by": by}, durable=False)
+        record = {"n": number, "op": "released", "by": by}
+        try:
+            self._append(record, durable=False)
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # A full disk must not keep a pod from being collected; the next reader finds that nothing is there.
+            self._apply(record)
 
     def outstanding(self) -> list[Resource]:
         """What is intended or held and not released, oldest first."""
