@@ -74,11 +74,11 @@ def ensure(data: DataDir) -> None:
     Raises:
         NewerFormat, Corrupt: as `check`.
     """
-    import json
-
-    from podium.linux.files import write_atomic
-
     if not check(data):
+        import json
+
+        from podium.linux.files import write_atomic
+
         os.makedirs(data.root, mode=0o755, exist_ok=True)
         # First: folders without a format.json are not a data directory. Two that make it at once write the same.
         write_atomic(data.format, (json.dumps(initial(), indent=1) + "\n").encode())
