@@ -18,6 +18,7 @@ from podium.types import EnterRequest, Ledger, Pod, StopRequest
 
 _KILL_TIMEOUT = 10.0  # seconds
 SHELL = ("/bin/sh",)
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def stop(pod: Pod, request: StopRequest) -> bool:
@@ -88,6 +89,7 @@ def enter(
     caller = os.getppid()
     running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or default)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)  # until there is a command to pass them on to
     if request.tty:
         terminal = Terminal(request.stdio[0], request.stdio[1], ptmx)
         pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
@@ -108,9 +110,10 @@ def _forward_signals(pid: int, caller: int) -> None:
     def forward(number: int, frame: object) -> None:
         os.kill(pid, number if os.getppid() == caller else signal.SIGKILL)
 
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in _FORWARDED:
         signal.signal(number, forward)
     procs.die_with_parent(signal.SIGHUP, caller)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 
 def _serve_terminal(terminal: Terminal, pid: int, caller: int) -> int:

@@ -56,14 +56,20 @@ class LogPump:
         if not data:
             self.close()
             return False
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        out = [self._format(b"F", line) for line in lines]
-        while len(self._rest) >= _MAX_LINE:
-            out.append(self._format(b"P", self._rest[:_MAX_LINE]))
-            self._rest = self._rest[_MAX_LINE:]
+        *lines, rest = (self._rest + data).split(b"\n")
+        out: list[bytes] = []
+        for line in lines:
+            out.append(self._format(b"F", self._parts(line, out)))
+        self._rest = self._parts(rest, out)
         self._append(b"".join(out))
         return True
+
+    def _parts(self, line: bytes, out: list[bytes]) -> bytes:
+        """Put what is too long for one record into `out`; returns what is left of the line."""
+        while len(line) > _MAX_LINE:
+            out.append(self._format(b"P", line[:_MAX_LINE]))
+            line = line[_MAX_LINE:]
+        return line
 
     def _append(self, data: bytes) -> None:
         """Write to the log. What a full disk does not take is lost; the app is not to end for it."""

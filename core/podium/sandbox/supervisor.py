@@ -175,11 +175,11 @@ class PodSupervisor:
             self._cgroup = self.ledger.intend("cgroup", self._pod.cgroup)
             trace("run:cgroup-intended")
             cgroup.create(self._pod.cgroup)
-        limits = limits_of(self._pod.isolators)
-        if limits is not None:
-            cgroup.apply(self._pod.cgroup, limits)
             self.ledger.held(self._cgroup)
             trace("run:cgroup")
+            limits = limits_of(self._pod.isolators)
+            if limits is not None:
+                cgroup.apply(self._pod.cgroup, limits)
         return self._pod.cgroup
 
     def _remove_cgroup(self) -> None:
