@@ -41,6 +41,11 @@ def loads(data: str | bytes) -> Any:
     text = data if isinstance(data, str) else data.decode(errors="surrogatepass")
     try:
         value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
+    except SystemError:
+        # Up to Python 3.12 the scanner finds its error's class only where json.decoder is imported already.
+        import json
+
+        value, end = json.loads(text), len(text)
     except StopIteration as e:
         raise ValueError(f"a JSON value is missing at character {e.value}") from None
     if text[end:].strip(_SPACE):

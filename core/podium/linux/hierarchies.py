@@ -6,6 +6,7 @@ the v2 one then has the controllers that no v1 hierarchy has). A cgroup of podiu
 
 from __future__ import annotations
 
+import errno
 import os
 
 from podium.named import NamedTuple
@@ -108,9 +109,12 @@ def current() -> Hierarchies:
 
 
 def read(path: str) -> str:
-    """A file of a cgroup."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as f:
-        return f.read()
+    """A file of a cgroup. Raises FileNotFoundError, also when the cgroup is removed while the file is open."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            return f.read()
+    except OSError as e:
+        raise _named(e, path) from None
 
 
 def write(path: str, text: str) -> None:
@@ -119,9 +123,15 @@ def write(path: str, text: str) -> None:
     try:
         os.write(fd, text.encode())
     except OSError as e:
-        raise OSError(e.errno, f"{e.strerror} (writing {text!r})", path) from None
+        raise _named(e, path, f" (writing {text!r})") from None
     finally:
         os.close(fd)
+
+
+def _named(error: OSError, path: str, what: str = "") -> OSError:
+    """The error with the path in it; ENODEV is what a file says whose cgroup was removed after it was opened."""
+    number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
+    return OSError(number, f"{error.strerror}{what}", path)
 
 
 def counters(path: str) -> dict[str, int]:

@@ -112,7 +112,7 @@ class Envelope(NamedTuple):
             trees=tuple(map(_file_name, _list(refs["trees"]))),
             images=tuple(map(_str, _list(refs["images"]))),
             labels={_str(k): _str(v) for k, v in data["labels"].items()},
-            features=Features.from_json(data["features"]),
+            features=_features(data["features"]),
             prepared_by=_str(data["prepared_by"]),
         )
 
@@ -120,6 +120,8 @@ class Envelope(NamedTuple):
 def _str(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
+    if not value.isascii():
+        value.encode()  # JSON can spell half a character, which no path can
     return value
 
 
@@ -133,6 +135,13 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} is not a list")
     return value
+
+
+def _features(value: Any) -> Features:
+    for flags in value.values():  # kinds of flags that this version does not know are lists of strings too
+        for flag in _list(flags):
+            _str(flag)
+    return Features.from_json(value)
 
 
 def _file_name(value: Any) -> str:

@@ -165,4 +165,4 @@ def state(pod: PodRef, *, populated: bool = False) -> str:
     assert pod.phase in (EXITED_GARBAGE, GARBAGE)
     if locked:
         return "deleting"
-    return "gc-failed" if os.path.exists(os.path.join(pod.path, GC_FAILED)) else pod.phase
+    return "gc-failed" if os.path.lexists(os.path.join(pod.path, GC_FAILED)) else pod.phase

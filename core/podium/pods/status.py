@@ -127,6 +127,8 @@ def _checked(data: dict[str, Any], types: dict[str, tuple[type, ...]]) -> dict[s
     for key, value in known.items():
         if not isinstance(value, types[key]) or (isinstance(value, bool) and bool not in types[key]):
             raise TypeError(f"{key} is {value!r}"[:200])
+        if isinstance(value, str):
+            value.encode()  # JSON can spell half a character, which no path can
     return known
 
 
