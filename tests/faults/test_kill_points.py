@@ -122,11 +122,18 @@ def _rm_forced(host: Host, act: Act) -> None:
         host.podium("stop", uuid, check=None)
 
 
+def _import(host: Host, act: Act) -> None:
+    """Of an image that is new each time, or nothing would be rendered."""
+    with open(os.path.join(host.rootfs, "number"), "a", encoding="ascii") as f:
+        f.write("1\n")
+    act("image", "import", host.rootfs, "--name", "other", "--exec", "/bin/true")
+
+
 SCENARIOS: dict[str, Callable[[Host, Act], None]] = {
     scenario.__name__.lstrip("_"): scenario
     for scenario in (
         *(_prepare, _run, _run_removed, _run_failing, _run_detached, _run_detached_removed),
-        *(_run_prepared, _run_prepared_detached, _stop, _stop_forced, _gc, _rm, _rm_forced),
+        *(_run_prepared, _run_prepared_detached, _stop, _stop_forced, _gc, _rm, _rm_forced, _import),
     )
 }
 # What several scenarios have in common is killed in one of them: points of the others begin with one of these.

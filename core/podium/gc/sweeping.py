@@ -255,11 +255,14 @@ class Sweep:
         self._report.failed.append(Failure(pod.uuid, reason, str(error), attempts))
 
     def finish_deletions(self) -> None:
-        """Delete what a gc that was killed has left."""
+        """Delete what a gc, a prepare or an import that was killed has left."""
         if self._dry:
             return
+        from podium.store import workspace
+
         with Deletion(self._data, self._deleted, 0) as deletion:
             deletion.take_abandoned()
+        workspace.sweep(self._data)
 
 
 def record_failure(folder: str, reason: str, message: str) -> int:
