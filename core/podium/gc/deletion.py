@@ -12,16 +12,17 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium.errors import PodiumError
 from podium.gc import grace
 from podium.linux.tree import remove_tree
+from podium.named import NamedTuple
 from podium.paths import GARBAGE, DataDir
 from podium.pods import lock
 from podium.pods.lifecycle import PodRef, is_uuid
 from podium.trace import trace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future, ThreadPoolExecutor

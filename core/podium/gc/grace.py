@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
 
 from podium import records
 from podium.clock import parse, rfc3339, since_boot
 from podium.errors import Corrupt
 from podium.linux.procs import boot_id
+from podium.named import NamedTuple
 from podium.pods.status import Runtime
 
 MARKED = "marked.json"

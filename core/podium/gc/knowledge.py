@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from podium.errors import Corrupt, NewerFormat, PodiumError
+from podium.named import NamedTuple
 from podium.paths import EMBRYO
 from podium.pods import envelope as envelopes
 from podium.pods import ledger as ledgers

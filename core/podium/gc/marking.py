@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium.errors import Corrupt, HostLacks, PodiumError
 from podium.gc import grace, knowledge
 from podium.gc.knowledge import Known
 from podium.gc.report import Failure, Kept
 from podium.linux import cgroup
+from podium.named import NamedTuple
 from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, lock
 from podium.trace import trace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

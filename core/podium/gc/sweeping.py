@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium.errors import Corrupt, InterfaceMismatch, PluginFailed, PluginRefused, PodiumError
 from podium.gc import audit, grace, knowledge, reclaim
 from podium.gc.deletion import Deletion
 from podium.gc.marking import cgroup_paths
 from podium.gc.report import Dispatched, Failure, GcReport, Kept, Released
+from podium.named import NamedTuple
 from podium.paths import EXITED_GARBAGE, GARBAGE, DataDir
 from podium.pods import lifecycle, lock
 from podium.pods.ledger import PodLedger
@@ -17,6 +17,7 @@ from podium.pods.lifecycle import GC_FAILED, PodRef
 from podium.stage1.dispatch import Choice, Dispatcher
 from podium.trace import trace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.config import Config
     from podium.gc.knowledge import Known

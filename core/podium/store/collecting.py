@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from podium.clock import parse
 from podium.errors import Corrupt
 from podium.linux.files import fsync_dir
+from podium.named import NamedTuple
 from podium.paths import PHASES, DataDir
 from podium.store import index, locks, naming
 from podium.store.image import PREFIX, Image
 from podium.store.workspace import Workspace, sweep
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.store.store import Store
 

@@ -11,9 +11,9 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from podium.errors import Corrupt, PodiumError
+from podium.named import NamedTuple
 from podium.paths import DataDir
 from podium.store.image import Image, read_record
 from podium.store.migrations import STEPS, VERSION

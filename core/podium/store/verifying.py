@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from podium.errors import PodiumError
+from podium.named import NamedTuple
 from podium.store import blobs, locks, trees
 from podium.store.image import Image
 from podium.store.workspace import Workspace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from podium.store.store import Store
 
 
