@@ -11,13 +11,14 @@ import os
 from podium.errors import BadInput
 from podium.linux import mount
 from podium.linux.resolve import ensure_mountpoint
+from podium.sandbox import rootfs
 from podium.types import App, Pod, Volume
 
 _VOLUMES = "volumes"
 
 
 def mount_volumes(pod: Pod, app: App, root: int) -> None:
-    """Mount an app's volumes, shallow targets first.
+    """Mount an app's volumes, shallow targets first; before that, make its rootfs read-only if that is asked for.
 
     Args:
         pod: the pod; its empty volumes live under its stage1/ folder.
@@ -27,6 +28,10 @@ def mount_volumes(pod: Pod, app: App, root: int) -> None:
     Raises:
         BadInput: a host volume's source is not there.
     """
+    if app.readonly_rootfs:
+        for wanted in app.mounts:  # what can't be made any more once it is read-only
+            os.close(ensure_mountpoint(root, wanted.target, os.path.isdir(source_of(pod, pod.volumes[wanted.volume]))))
+        rootfs.make_read_only(rootfs.path(pod, app))
     for wanted in sorted(app.mounts, key=lambda m: m.target.count("/")):
         volume = pod.volumes[wanted.volume]
         source = source_of(pod, volume)

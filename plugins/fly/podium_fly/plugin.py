@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from podium import sandbox
 from podium.errors import BadInput, CapabilityUnsupported
 from podium.hookspecs import hookimpl
 from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
 
 VERSION = "0.1.0"
 
-CAPABILITIES = frozenset(
-    (
-        *("enter", "tty", "restart", "readonly-rootfs", "event-handlers", "network:host"),
-        *("volume:host", "volume:empty", "volume:tmpfs"),
-        *("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator:pids", "isolator:capabilities"),
-        *("isolator:no-new-privileges", "isolator:seccomp", "isolator:oom-score-adj", "isolator:rlimits"),
-    )
-)
+CAPABILITIES = sandbox.CAPABILITIES | {"network:host"}
 
 
 @hookimpl
@@ -66,9 +60,9 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
     """See `podium.hookspecs`."""
     from podium_fly.sandbox import FlySandbox
 
-    sandbox = FlySandbox(pod)
-    sandbox.make()
-    return supervisor.run_apps(sandbox)
+    made = FlySandbox(pod)
+    made.make()
+    return supervisor.run_apps(made)
 
 
 @hookimpl

@@ -45,23 +45,17 @@ class FlySandbox:
         mount.unshare_mounts()
         volumes.make_volumes(self._pod)
         for app in self._pod.apps:
-            path = rootfs.assemble(self._pod, app)
-            root = open_dir(path)
+            root = open_dir(rootfs.assemble(self._pod, app))
             try:
-                self._fill(app, path, root)
+                self._fill(app, root)
             finally:
                 os.close(root)
 
-    def _fill(self, app: App, path: str, root: int) -> None:
+    def _fill(self, app: App, root: int) -> None:
         # Resolved while the image alone is there: nothing in it can then lead a mount point into the host's folders.
         places = [(source, True) for source in HOST_FOLDERS]
         places += [(source, False) for source in _HOST_FILES if os.path.exists(source)]
         targets = [ensure_mountpoint(root, source, is_dir) for source, is_dir in places]
-        if app.readonly_rootfs:
-            for m in app.mounts:  # what can't be made any more once it is read-only
-                source = volumes.source_of(self._pod, self._pod.volumes[m.volume])
-                os.close(ensure_mountpoint(root, m.target, os.path.isdir(source)))
-            rootfs.make_read_only(path)
         volumes.mount_volumes(self._pod, app, root)
         for (source, is_dir), target in zip(places, targets, strict=True):
             mount.bind(source, target, recursive=is_dir, read_only=not is_dir)

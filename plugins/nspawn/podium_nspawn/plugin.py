@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from podium import sandbox
 from podium.errors import BadInput
 from podium.hookspecs import hookimpl
 from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
@@ -15,14 +16,7 @@ VERSION = "0.1.0"
 MAX_APPS = 20
 KINDS = ("mnt", "pid", "ipc", "uts", "net")
 
-CAPABILITIES = frozenset(
-    (
-        *("apps", "enter", "tty", "restart", "readonly-rootfs", "event-handlers", "hostname"),
-        *("network:host", "network:none", "volume:host", "volume:empty", "volume:tmpfs"),
-        *("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator:pids", "isolator:capabilities"),
-        *("isolator:no-new-privileges", "isolator:seccomp", "isolator:oom-score-adj", "isolator:rlimits"),
-    )
-)
+CAPABILITIES = sandbox.CAPABILITIES | {"apps", "hostname", "network:host", "network:none"}
 
 
 @hookimpl
@@ -83,14 +77,14 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
     """See `podium.hookspecs`."""
     from podium_nspawn.sandbox import NspawnSandbox
 
-    sandbox = NspawnSandbox(pod, supervisor.make_cgroup())
+    made = NspawnSandbox(pod, supervisor.make_cgroup())
     try:
-        sandbox.make()
-        assert sandbox.leader is not None
-        supervisor.leader(sandbox.leader)
-        return supervisor.run_apps(sandbox)
+        made.make()
+        assert made.leader is not None
+        supervisor.leader(made.leader)
+        return supervisor.run_apps(made)
     finally:
-        sandbox.close()
+        made.close()
 
 
 @hookimpl

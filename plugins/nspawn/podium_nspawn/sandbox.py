@@ -115,11 +115,6 @@ class NspawnSandbox:
                 ]
             else:
                 files = []
-            if app.readonly_rootfs:
-                for m in app.mounts:
-                    source = volumes.source_of(self._pod, self._pod.volumes[m.volume])
-                    os.close(ensure_mountpoint(root, m.target, os.path.isdir(source)))
-                rootfs.make_read_only(path)
             for source, target in files:
                 mount.bind(source, target, read_only=True)
                 os.close(target)
