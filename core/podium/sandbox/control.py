@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 
 from podium.errors import Failed, WrongState
-from podium.linux import cgroup, procs
+from podium.linux import cgroup, procs, syscalls
 from podium.linux.procs import Process
 from podium.pods import status
 from podium.sandbox import app as apps
@@ -106,9 +106,13 @@ def _exit_code(wait_status: int) -> int:
 
 def _forward_signals(pid: int, caller: int) -> None:
     """Pass signals on to the command, and end it with our caller, who alone waits for it."""
+    pidfd = syscalls.pidfd_open(pid)  # a signal may come when it was waited for already, and its pid is another's
 
     def forward(number: int, frame: object) -> None:
-        os.kill(pid, number if os.getppid() == caller else signal.SIGKILL)
+        try:
+            syscalls.pidfd_send_signal(pidfd, number if os.getppid() == caller else signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
     for number in _FORWARDED:
         signal.signal(number, forward)
