@@ -16,6 +16,7 @@ import pytest
 
 from support import cleanup, images, keeper
 from support.command import Podium
+from support.disk import Disk
 from support.distributions import Venv, make_plugin_dist
 from support.snapshot import Scope, Snapshot, cgroup_mounts, settled, snapshot
 
@@ -141,3 +142,17 @@ def venv_with(test_dir: str) -> Callable[..., Venv]:
         return made[-1]
 
     return make
+
+
+@pytest.fixture
+def disk(data_dir: str, config_file: str) -> Disk:
+    """A data directory whose pods the tests write themselves."""
+    return Disk(data_dir, config_file)
+
+
+@pytest.fixture
+def outside(test_dir: str) -> str:
+    """A folder that is no pod's."""
+    folder = os.path.join(test_dir, "outside")
+    os.mkdir(folder)
+    return folder

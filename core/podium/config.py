@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from podium.errors import BadInput
+from podium.paths import DEFAULT_CGROUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gc-timeout": 60.0,
     },
     "gc": {"grace-period": 1800.0, "expire-prepared": 86400.0},  # seconds
-    "cgroup": {"parent": "podium"},  # below the root of every hierarchy
+    "cgroup": {"parent": DEFAULT_CGROUP},  # below the root of every hierarchy
     "images": {"max-bytes": 64 << 30, "max-entries": 4_000_000},  # of one unpacked image
 }
 

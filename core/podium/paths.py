@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 
 DEFAULT_ROOT = "/var/lib/podium"
+DEFAULT_CGROUP = "podium"  # of the pods' cgroups, below every hierarchy, unless the configuration names another
 
 EMBRYO, PREPARE, PREPARED, RUN, EXITED_GARBAGE, GARBAGE = PHASES = (
     "embryo",

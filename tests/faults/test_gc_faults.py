@@ -45,18 +45,6 @@ MISBEHAVE = """
 
 
 @pytest.fixture
-def disk(data_dir: str, config_file: str) -> Disk:
-    return Disk(data_dir, config_file)
-
-
-@pytest.fixture
-def outside(test_dir: str) -> str:
-    folder = os.path.join(test_dir, "outside")
-    os.mkdir(folder)
-    return folder
-
-
-@pytest.fixture
 def sample(
     data_dir: str,
     config_file: str,

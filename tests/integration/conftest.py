@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from podium.format import ensure
+from podium.paths import DataDir
+from podium.store.store import Store
 from support.command import Podium
 from support.fly import IMAGE, Fly
 
@@ -17,3 +21,17 @@ def fly(podium: Podium, busybox_rootfs: str, test_dir: str) -> Iterator[Fly]:
     made = Fly(podium, test_dir)
     yield made
     made.end_all()
+
+
+@pytest.fixture
+def store(test_dir: str) -> Store:
+    data = DataDir(os.path.join(test_dir, "data"))
+    ensure(data)
+    return Store(data)
+
+
+@pytest.fixture
+def work(test_dir: str) -> str:
+    folder = os.path.join(test_dir, "work")
+    os.mkdir(folder)
+    return folder

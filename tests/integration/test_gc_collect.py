@@ -25,11 +25,6 @@ NOW = ("gc", "--grace-period", "0s")
 
 
 @pytest.fixture
-def disk(data_dir: str, config_file: str) -> Disk:
-    return Disk(data_dir, config_file)
-
-
-@pytest.fixture
 def busybox(podium: Podium, busybox_rootfs: str) -> str:
     podium("image", "import", busybox_rootfs, "--name", "busybox", "--exec", "/bin/true")
     return "busybox"

@@ -16,18 +16,6 @@ from podium.linux.syscalls import umount2
 from support.disk import Disk, from_another_boot, hold, sleeper
 
 
-@pytest.fixture
-def disk(data_dir: str, config_file: str) -> Disk:
-    return Disk(data_dir, config_file)
-
-
-@pytest.fixture
-def outside(test_dir: str) -> str:
-    folder = os.path.join(test_dir, "outside")
-    os.mkdir(folder)
-    return folder
-
-
 def released(report: GcReport) -> list[tuple[str, str]]:
     assert report.failed == []
     return [(r.kind, r.by) for r in report.released]

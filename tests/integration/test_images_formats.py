@@ -18,29 +18,13 @@ from typing import Any
 import pytest
 
 from podium.errors import BadInput, LimitExceeded, NotFound, PodiumError
-from podium.format import ensure
 from podium.images.importing import import_path
-from podium.paths import DataDir
 from podium.store.image import Image
 from podium.store.store import Store
 from support import images, oci
 
 Members = list[tuple[str, bytes | None]]
 RUN = {"Cmd": ["/bin/true"], "Env": ["A=b"], "WorkingDir": "/srv"}
-
-
-@pytest.fixture
-def store(test_dir: str) -> Store:
-    data = DataDir(os.path.join(test_dir, "data"))
-    ensure(data)
-    return Store(data)
-
-
-@pytest.fixture
-def work(test_dir: str) -> str:
-    folder = os.path.join(test_dir, "work")
-    os.mkdir(folder)
-    return folder
 
 
 def write(path: str, data: bytes) -> str:

@@ -14,9 +14,8 @@ import pytest
 from podium import records
 from podium.errors import Ambiguous, BadInput, BadUsage, Corrupt, InUse, NotFound
 from podium.features import Features
-from podium.format import ensure
 from podium.images.importing import import_path
-from podium.paths import EXITED_GARBAGE, PREPARED, RUN, DataDir
+from podium.paths import EXITED_GARBAGE, PREPARED, RUN
 from podium.pods import envelope
 from podium.store import migrations
 from podium.store.image import Image
@@ -30,20 +29,6 @@ from podium.paths import DataDir
 from podium.store.store import Store
 print(import_path(Store(DataDir(sys.argv[1])), sys.argv[2]).id)
 """
-
-
-@pytest.fixture
-def store(test_dir: str) -> Store:
-    data = DataDir(os.path.join(test_dir, "data"))
-    ensure(data)
-    return Store(data)
-
-
-@pytest.fixture
-def work(test_dir: str) -> str:
-    folder = os.path.join(test_dir, "work")
-    os.mkdir(folder)
-    return folder
 
 
 def layout(work: str, name: str, tag: str = "latest", files: int = 3) -> str:

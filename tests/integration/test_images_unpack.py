@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from podium.format import ensure
 from podium.images.importing import import_path
-from podium.paths import DataDir
 from podium.store.store import Store
 from support import images
 
@@ -49,13 +47,6 @@ def differences(one: dict[str, tuple[Any, ...]], other: dict[str, tuple[Any, ...
         for path in sorted(one.keys() | other.keys())
         if one.get(path) != other.get(path)
     ]
-
-
-@pytest.fixture
-def store(test_dir: str) -> Store:
-    data = DataDir(os.path.join(test_dir, "data"))
-    ensure(data)
-    return Store(data)
 
 
 def odd_rootfs(root: str) -> None:

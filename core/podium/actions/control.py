@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from collections.abc import Sequence
 
 from podium.actions import observe
 from podium.actions.context import Context
+from podium.actions.foreground import signals_forwarded, streams
 from podium.actions.observe import PodInfo
 from podium.errors import BadUsage, Corrupt, Failed, NewerFormat, NotFound, PluginRefused, PodiumError, WrongState
+from podium.paths import DEFAULT_CGROUP
 from podium.pods import envelope as envelopes
 from podium.pods import status
 from podium.stage1.dispatch import Dispatcher
@@ -18,8 +19,6 @@ from podium.stage1.dispatch import Dispatcher
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def _running(context: Context, ref: str) -> PodInfo:
@@ -87,7 +86,7 @@ def _stop_without_plugin(context: Context, info: PodInfo) -> None:
     if runtime is not None and runtime.supervisor is not None:
         procs.signal_process(runtime.supervisor, signal.SIGTERM)
         procs.wait_end(runtime.supervisor, 10.0)
-    usual = {f"{context.config.get('cgroup', 'parent')}/{info.uuid}", f"podium/{info.uuid}"}
+    usual = {f"{context.config.get('cgroup', 'parent')}/{info.uuid}", f"{DEFAULT_CGROUP}/{info.uuid}"}
     for path in {runtime.cgroup} if runtime and runtime.cgroup else usual:
         if not cgroup.kill(path):
             raise Failed(f"processes of pod {info.uuid} survive SIGKILL", subject=info.uuid)
@@ -113,23 +112,13 @@ def enter(context: Context, ref: str, app: str | None, command: Sequence[str], t
         raise BadUsage("--tty needs a terminal on standard input")
     envelope = envelopes.read(info.path)
     envelope.features.require(f"pod {info.uuid}", envelope.prepared_by, full=True)
-    stdio = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1, 2)]
-    dispatcher = Dispatcher(context.data, context.config)
-    worker = dispatcher.new_worker(dispatcher.require(envelope), keep=stdio)
-    for fd in stdio:
-        os.close(fd)
-
-    def forward(number: int, frame: object) -> None:
-        if worker.pid:
-            os.kill(worker.pid, number)
-
-    before = {number: signal.signal(number, forward) for number in (*_FORWARDED, signal.SIGWINCH)}
+    with streams() as stdio, Dispatcher(context.data, context.config) as dispatcher:
+        worker = dispatcher.new_worker(dispatcher.require(envelope), keep=stdio)
+    request = {"app": app, "command": list(command), "tty": tty, "stdio": list(stdio)}
     try:
-        request = {"app": app, "command": list(command), "tty": tty, "stdio": stdio}
-        return int(worker.call("enter", info.path, None, request))
+        with signals_forwarded(worker):
+            return int(worker.call("enter", info.path, None, request))
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         worker.close()
 
 

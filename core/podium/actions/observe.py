@@ -8,7 +8,7 @@ import time
 
 from podium.errors import Corrupt, NotFound, PodiumError
 from podium.named import NamedTuple
-from podium.paths import RUN, DataDir
+from podium.paths import DEFAULT_CGROUP, RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, status
 from podium.pods.lifecycle import GC_FAILED, PodRef
@@ -179,7 +179,7 @@ def _info(pod: PodRef, cgroups: _Cgroups) -> PodInfo:
             runtime = status.read_runtime(pod.path)
         except Corrupt as e:
             problem = problem or Problem(e.reason, e.message)
-    cgroup = (runtime and runtime.cgroup) or f"podium/{pod.uuid}"
+    cgroup = (runtime and runtime.cgroup) or f"{DEFAULT_CGROUP}/{pod.uuid}"
     state = lifecycle.state(pod)
     if pod.phase == RUN and state == "exited" and cgroups.populated(cgroup):
         state = "running"

@@ -13,7 +13,7 @@ from podium.actions.context import Context
 from podium.clock import rfc3339
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
 from podium.named import NamedTuple
-from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
+from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
 from podium.pods import lifecycle, lock
 from podium.pods.lifecycle import PodRef
 from podium.stage1 import registry
@@ -41,7 +41,8 @@ class Prepared(NamedTuple):
 
 def plan(context: Context, request: PodRequest) -> PodManifest:
     """The manifest that `prepare` would write: for --dry-run. Images given by path are imported."""
-    return _manifest(request, _images(context.store(), request))
+    given = _given(request)
+    return _manifest(request, given, _images(context.store(), request, given))
 
 
 def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, to_run: bool = False) -> Prepared:
@@ -70,13 +71,14 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
         pin = Dispatcher(data, context.config).pin_of(plugin)
         loading = worker.begin_load(ahead=True)  # meanwhile the images are looked up
         store = context.store()
-        images = _images(store, request)
+        given = _given(request)
+        images = _images(store, request, given)
         import podium.pods.compose  # noqa: F401  (needed below; until the plugin is loaded there is time)
 
         worker.loaded(loading)
         with _name_reserved(context, request.name), store.shared():
             images = [store.resolve(image.id) for image in images]  # nobody can remove them any more
-            pod = _write(context, pod, request, images, store, pin, worker)
+            pod = _write(context, pod, request, given, images, store, pin, worker)
         made = worker.call("prepare", pod.path, context.config.get("stage1", "prepare-timeout"))
         for note in made.get("notes", ()) if isinstance(made, dict) else ():
             print(f"podium: {note}", file=sys.stderr)
@@ -140,10 +142,18 @@ def _name_reserved(context: Context, name: str | None) -> Iterator[None]:
         os.close(fd)
 
 
-def _images(store: Store, request: PodRequest) -> list[Image]:
-    """The images that the request names; paths are imported first."""
-    if request.pod_manifest is not None:
-        return [store.resolve(ref) for ref in _manifest_refs(_read_manifest(request.pod_manifest))]
+def _given(request: PodRequest) -> PodManifest | None:
+    """The manifest of --pod-manifest, read once: what is looked up and what is prepared are the same."""
+    if request.pod_manifest is None:
+        return None
+    request.check_beside_manifest()
+    return _read_manifest(request.pod_manifest)
+
+
+def _images(store: Store, request: PodRequest, given: PodManifest | None) -> list[Image]:
+    """The images that the request or the given manifest names; paths are imported first."""
+    if given is not None:
+        return [store.resolve(ref) for ref in _manifest_refs(given)]
     return [_image(store, app.image) for app in request.apps]
 
 
@@ -183,15 +193,13 @@ def _manifest_refs(manifest: PodManifest) -> list[str]:
     return refs
 
 
-def _manifest(request: PodRequest, images: list[Image]) -> PodManifest:
+def _manifest(request: PodRequest, given: PodManifest | None, images: list[Image]) -> PodManifest:
     from podium.appc.annotations import NET
     from podium.appc.image_manifest import parse_image
     from podium.pods.compose import ImageOf, complete, compose
 
     found = [ImageOf(i.id, i.name, parse_image(i.manifest, own=True)) for i in images]
-    if request.pod_manifest is not None:
-        request.check_beside_manifest()
-        given = _read_manifest(request.pod_manifest)
+    if given is not None:
         if request.net:
             given = given._replace(annotations={**given.annotations, NET: ",".join(request.net)})
         apps = tuple(
@@ -225,6 +233,7 @@ def _write(
     context: Context,
     pod: PodRef,
     request: PodRequest,
+    given: PodManifest | None,
     images: list[Image],
     store: Store,
     pin: pins.Pin,
@@ -240,12 +249,12 @@ def _write(
     from podium.stage1 import pins
 
     plugin = worker.plugin
-    manifest = _manifest(request, images)
+    manifest = _manifest(request, given, images)
     notes = {key: value for key, value in manifest.annotations.items() if key != CGROUP_PARENT}
     if "network:cni" not in worker.info["capabilities"]:
         notes.setdefault(NET, "host")
     parent = context.config.get("cgroup", "parent")
-    if parent != "podium":
+    if parent != DEFAULT_CGROUP:
         notes[CGROUP_PARENT] = parent
     manifest = manifest._replace(annotations=notes)
     trees = [store.ensure_tree(image) for image in images]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from podium.actions.context import Context
+from podium.actions.foreground import signals_forwarded, streams
 from podium.actions.prepare import prepare
 from podium.errors import Corrupt, InUse, NotFound, PluginFailed, WrongState
 from podium.paths import PREPARED, RUN
@@ -22,7 +21,6 @@ from podium.trace import trace
 
 _VIA = {"pin": "the code in its pin", "compatible": "an installed plugin that says it is compatible"}
 START_TIMEOUT = 300.0  # seconds that a detached pod may take until its apps have been started
-_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run(context: Context, request: PodRequest, how: RunOptions) -> RunResult:
@@ -32,7 +30,7 @@ def run(context: Context, request: PodRequest, how: RunOptions) -> RunResult:
         PodiumError: of prepare, or around the apps.
     """
     how.check(max(1, len(request.apps)))
-    with _streams(how) as stdio:
+    with nullcontext() if how.detach else streams() as stdio:
         pod, fd, worker = prepare(context, request, keep=stdio or (), to_run=True)
         return _start(context, pod, fd, worker, "installed", stdio, how)
 
@@ -62,34 +60,19 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
         envelope = envelopes.read(pod.path)
         envelope.features.require(f"pod {pod.uuid}", envelope.prepared_by, full=True)
         how.check(len(envelope.apps))
-        with _streams(how) as stdio:
+        with nullcontext() if how.detach else streams() as stdio:
             from podium.stage1.dispatch import Dispatcher
 
-            dispatcher = Dispatcher(context.data, context.config)
-            choice = dispatcher.require(envelope)
-            if choice.why_not:
-                print(
-                    f"podium: pod {pod.uuid} runs with {_VIA[choice.via]}: {'; '.join(choice.why_not)}", file=sys.stderr
-                )
-            worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())))
+            with Dispatcher(context.data, context.config) as dispatcher:
+                choice = dispatcher.require(envelope)
+                if choice.why_not:
+                    reasons = "; ".join(choice.why_not)
+                    print(f"podium: pod {pod.uuid} runs with {_VIA[choice.via]}: {reasons}", file=sys.stderr)
+                worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())))
             taken, fd = fd, -1
             return _start(context, pod, taken, worker, choice.via, stdio, how)
     finally:
         if fd >= 0:
-            os.close(fd)
-
-
-@contextmanager
-def _streams(how: RunOptions) -> Iterator[tuple[int, int, int] | None]:
-    """The caller's standard streams under numbers that a worker can inherit; None for a detached pod."""
-    if how.detach:
-        yield None
-        return
-    copies = tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1, 2))
-    try:
-        yield copies[0], copies[1], copies[2]
-    finally:
-        for fd in copies:
             os.close(fd)
 
 
@@ -109,8 +92,7 @@ def _start(
                 f.write(pod.uuid + "\n")
         pod = lifecycle.move(context.data, pod, RUN)
         trace("run:moved")
-        stream_numbers = list(stdio) if stdio else None
-        args = {"lock": fd, "stdio": stream_numbers, "tty": how.tty, "via": via, "remove": how.remove}
+        args = {"lock": fd, "stdio": stdio and list(stdio), "tty": how.tty, "via": via, "remove": how.remove}
         number = worker.begin("run", pod.path, args)
     except BaseException:
         worker.close()
@@ -124,7 +106,7 @@ def _start(
             worker.leave()
         return RunResult(pod.uuid, code, _messages(pod) if code is not None else ())
     try:
-        with _signals_forwarded(worker), _terminal_kept(how):
+        with signals_forwarded(worker), _terminal_kept(how):
             code = int(worker.result(number, "run"))
         return RunResult(pod.uuid, code, _messages(pod))
     finally:
@@ -152,20 +134,6 @@ def _collect(context: Context, pod: PodRef) -> None:
     report = collect(context.data, context.config, grace_period=0, expire_prepared=0, only=pod.uuid)
     for failure in report.failed:
         print(f"podium: pod {failure.uuid} could not be removed: {failure.message}", file=sys.stderr)
-
-
-@contextmanager
-def _signals_forwarded(worker: Worker) -> Iterator[None]:
-    def forward(number: int, frame: object) -> None:
-        if worker.pid:  # our child, not yet waited for: the number is still its own
-            os.kill(worker.pid, number)
-
-    before = {number: signal.signal(number, forward) for number in (*_FORWARDED, signal.SIGWINCH)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

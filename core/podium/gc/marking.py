@@ -10,7 +10,7 @@ from podium.gc.knowledge import Known
 from podium.gc.report import Failure, Kept
 from podium.linux import cgroup
 from podium.named import NamedTuple
-from podium.paths import EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
+from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, lock
 from podium.trace import trace
@@ -128,7 +128,7 @@ class Marker:
 
 def cgroup_paths(uuid: str, known: Known, parent: str) -> list[str]:
     """Where a pod's cgroup may be: as recorded, else below the configured or the usual parent."""
-    paths = [f"{parent}/{uuid}", f"podium/{uuid}"]
+    paths = [f"{parent}/{uuid}", f"{DEFAULT_CGROUP}/{uuid}"]
     recorded = known.runtime.cgroup if known.runtime else ""
     if isinstance(recorded, str) and recorded.rpartition("/")[2] == uuid and ".." not in recorded.split("/"):
         paths.insert(0, recorded.lstrip("/"))

@@ -21,12 +21,12 @@ from podium.linux.limits import Limits as Limits
 from podium.linux.limits import apply as apply
 from podium.linux.limits import missing as missing
 from podium.named import NamedTuple
+from podium.paths import DEFAULT_CGROUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARENT = "podium"  # of the pods' cgroups, unless the configuration names another
 _SIGKILL = 9
 _CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
@@ -298,7 +298,7 @@ def remove(path: str, timeout: float = 5.0, at: Hierarchies | None = None) -> No
     for folder in at.folders(path):
         if not _until(lambda folder=folder: _rmdir(folder), timeout):  # type: ignore[misc]
             raise OSError(errno.EBUSY, f"{os.strerror(errno.EBUSY)} (rmdir)", folder)
-        if parent == PARENT:
+        if parent == DEFAULT_CGROUP:
             try:
                 os.rmdir(os.path.dirname(folder))  # podium's own goes with its last pod
             except OSError:

@@ -44,7 +44,6 @@ _NUMBERS = {
 _OLDER_NUMBERS = {
     "capget": (125, 90),
     "capset": (126, 91),
-    "pivot_root": (155, 41),
     "keyctl": (250, 219),
     "setns": (308, 268),
     "kcmp": (312, 272),
@@ -105,7 +104,6 @@ LIBC.unshare.argtypes = (c_int,)
 LIBC.setns.argtypes = (c_int, c_int)
 LIBC.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
-_pivot_root = raw("pivot_root", c_char_p, c_char_p)
 _openat2 = raw("openat2", c_int, c_char_p, c_void_p, c_size_t)
 _renameat2 = raw("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _statx = raw("statx", c_int, c_char_p, c_int, c_uint, c_void_p)
@@ -150,11 +148,6 @@ def setns(fd: int, kinds: int = 0) -> None:
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """prctl(2), for options whose arguments are numbers."""
     return check(LIBC.prctl(option, arg2, arg3, arg4, arg5), "prctl")
-
-
-def pivot_root(new_root: str, put_old: str) -> None:
-    """pivot_root(2)."""
-    check(_pivot_root(encode(new_root), encode(put_old)), "pivot_root", new_root)
 
 
 class _OpenHow(ctypes.Structure):

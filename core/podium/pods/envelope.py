@@ -15,6 +15,7 @@ from podium.paths import PHASES, DataDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 FILE = "envelope.json"
@@ -188,12 +189,12 @@ class References(NamedTuple):
     unreadable: list[str]
 
 
-def referenced(data: DataDir) -> References:
-    """What all pods, in every phase, refer to.
+def survey(data: DataDir) -> Iterator[tuple[str, Envelope | None]]:
+    """Uuid and envelope of every pod, in every phase; None where the envelope can't be read.
 
-    Phases are read in the order in which pods move through them, so that one that moves meanwhile is not missed.
+    Phases are read in the order in which pods move through them, so that one that moves meanwhile is not missed (but
+    perhaps seen twice).
     """
-    refs = References(set(), set(), set(), [])
     for phase in PHASES:
         try:
             uuids = os.listdir(data.phase(phase))
@@ -201,13 +202,21 @@ def referenced(data: DataDir) -> References:
             continue
         for uuid in uuids:
             try:
-                envelope = read(data.pod(phase, uuid))
+                yield uuid, read(data.pod(phase, uuid))
             except FileNotFoundError:
-                continue  # an embryo; it holds the store's lock while it has no envelope
+                continue  # an embryo; who makes it holds the store's lock until it has an envelope
             except Corrupt:
-                refs.unreadable.append(uuid)
-                continue
-            refs.images.update(envelope.images)
-            refs.trees.update(envelope.trees)
-            refs.pins.add(envelope.stage1.pin)
+                yield uuid, None
+
+
+def referenced(data: DataDir) -> References:
+    """What all pods, in every phase, refer to."""
+    refs = References(set(), set(), set(), [])
+    for uuid, envelope in survey(data):
+        if envelope is None:
+            refs.unreadable.append(uuid)
+            continue
+        refs.images.update(envelope.images)
+        refs.trees.update(envelope.trees)
+        refs.pins.add(envelope.stage1.pin)
     return refs

@@ -10,7 +10,7 @@ from podium.appc.isolators import combine
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
 from podium.errors import BadInput, Corrupt
-from podium.paths import MANIFEST, DataDir
+from podium.paths import DEFAULT_CGROUP, MANIFEST, DataDir
 from podium.pods import envelope as envelopes
 from podium.quickjson import loads
 from podium.types import App, Mount, Network, Pod, Volume
@@ -63,7 +63,7 @@ def _cgroup(folder: str, uuid: str) -> str:
         runtime = read_runtime(folder)
     except Corrupt:
         runtime = None
-    return (runtime and runtime.cgroup) or f"podium/{uuid}"
+    return (runtime and runtime.cgroup) or f"{DEFAULT_CGROUP}/{uuid}"
 
 
 def build(folder: str, envelope: envelopes.Envelope, manifest: PodManifest) -> Pod:
@@ -91,7 +91,7 @@ def build(folder: str, envelope: envelopes.Envelope, manifest: PodManifest) -> P
         isolators=combine(manifest.isolators),
         labels=dict(manifest.user_labels),
         annotations=dict(manifest.user_annotations),
-        cgroup=f"{notes.get(CGROUP_PARENT, 'podium')}/{envelope.uuid}",
+        cgroup=f"{notes.get(CGROUP_PARENT, DEFAULT_CGROUP)}/{envelope.uuid}",
     )
 
 

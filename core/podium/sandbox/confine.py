@@ -39,7 +39,7 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
         groups=who.groups,
         capabilities=_capabilities(iso, sandbox.default_capabilities),
         no_new_privileges=iso.no_new_privileges,
-        seccomp=seccomp.build_filter(iso.seccomp.mode, iso.seccomp.names, iso.seccomp.errno) if iso.seccomp else None,
+        seccomp=_filter(iso),
         rlimits=dict(iso.rlimits),
         oom_score_adj=iso.oom_score_adj,
         cgroup=f"{pod.cgroup}/{app.name}",
@@ -60,8 +60,7 @@ def check(app: App) -> None:
         os.close(root)
     iso = app.isolators
     _capabilities(iso, None)
-    if iso.seccomp:
-        seccomp.build_filter(iso.seccomp.mode, iso.seccomp.names, iso.seccomp.errno)
+    _filter(iso)
     limits = limits_of(iso)
     lacking = cgroup.missing(limits) if limits else []
     if lacking:
@@ -83,6 +82,11 @@ def _make_working_dir(root: int, path: str) -> None:
             os.close(make_dirs_in_root(root, path, 0o755))
         except OSError:
             return  # a read-only rootfs: the app's start names the folder
+
+
+def _filter(iso: Isolators) -> bytes | None:
+    asked = iso.seccomp
+    return None if asked is None else seccomp.build_filter(asked.mode, asked.names, asked.errno)
 
 
 def _capabilities(iso: Isolators, default: Sequence[str] | None) -> tuple[int, ...]:

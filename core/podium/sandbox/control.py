@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from podium.errors import Failed, WrongState
 from podium.linux import cgroup, procs, syscalls
 from podium.linux.procs import Process
+from podium.linux.signals import FORWARDED
 from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
@@ -18,7 +19,6 @@ from podium.types import EnterRequest, Ledger, Pod, StopRequest
 
 _KILL_TIMEOUT = 10.0  # seconds
 SHELL = ("/bin/sh",)
-_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def stop(pod: Pod, request: StopRequest) -> bool:
@@ -89,7 +89,7 @@ def enter(
     caller = os.getppid()
     running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or default)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)  # until there is a command to pass them on to
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until there is a command to pass them on to
     if request.tty:
         terminal = Terminal(request.stdio[0], request.stdio[1], ptmx)
         pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
@@ -104,8 +104,8 @@ def _exit_code(wait_status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _forward_signals(pid: int, caller: int) -> None:
-    """Pass signals on to the command, and end it with our caller, who alone waits for it."""
+def _forward_signals(pid: int, caller: int) -> int:
+    """Pass signals on to the command, and end it with our caller, who alone waits for it; returns its pidfd."""
     pidfd = syscalls.pidfd_open(pid)  # a signal may come when it was waited for already, and its pid is another's
 
     def forward(number: int, frame: object) -> None:
@@ -114,18 +114,18 @@ def _forward_signals(pid: int, caller: int) -> None:
         except ProcessLookupError:
             pass
 
-    for number in _FORWARDED:
+    for number in FORWARDED:
         signal.signal(number, forward)
     procs.die_with_parent(signal.SIGHUP, caller)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    return pidfd
 
 
 def _serve_terminal(terminal: Terminal, pid: int, caller: int) -> int:
     terminal.started()
     signal.signal(signal.SIGWINCH, lambda *_: terminal.resize())
-    _forward_signals(pid, caller)
+    pidfd = _forward_signals(pid, caller)
     terminal.raw()
-    pidfd = os.pidfd_open(pid)
     keys = True
     try:
         while True:
@@ -138,7 +138,6 @@ def _serve_terminal(terminal: Terminal, pid: int, caller: int) -> int:
             if pidfd in ready:
                 break
     finally:
-        os.close(pidfd)
         terminal.close()  # the caller's may be gone: the command is to hear of it
     return _exit_code(os.waitpid(pid, 0)[1])
 

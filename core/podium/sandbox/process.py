@@ -13,7 +13,7 @@ from podium.linux import cgroup, procs
 from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
-from podium.sandbox.confine import launch_of
+from podium.sandbox.confine import launch_of, limits_of
 from podium.sandbox.stdio import LogPump, Terminal
 
 TYPE_CHECKING = False
@@ -70,22 +70,17 @@ class AppProcess:
         self._launch: Launch = launch_of(self._pod, self._app, sandbox)
         launches.write(self._pod.stage1_dir, self.name, self._launch)
         cgroup.create(self._launch.cgroup)
-        self._limit()
+        limits = limits_of(self._app.isolators)
+        if limits is not None:
+            cgroup.apply(self._launch.cgroup, limits)
         self._terminal = terminal
         self._stdio = self._streams(stdio, single)
         os.makedirs(os.path.join(self._pod.dir, status.FOLDER), mode=0o700, exist_ok=True)
 
-    def _limit(self) -> None:
-        from podium.sandbox.confine import limits_of
-
-        limits = limits_of(self._app.isolators)
-        if limits is not None:
-            cgroup.apply(self._launch.cgroup, limits)
-
     def _streams(self, stdio: tuple[int, int, int] | None, single: bool) -> tuple[int, int, int]:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         if self._terminal is not None:
             return (self._terminal.app_end,) * 3
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         chosen = []
         for number, mode in enumerate((self._app.stdin, self._app.stdout, self._app.stderr)):
             if mode == "auto":

@@ -16,6 +16,7 @@ from types import TracebackType
 from podium.clock import rfc3339, since_boot
 from podium.errors import PodiumError
 from podium.linux import cgroup, procs
+from podium.linux.signals import FORWARDED
 from podium.named import NamedTuple
 from podium.pods import status
 from podium.pods.ledger import PodLedger
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
-_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
-_HEARD = (*_FORWARDED, signal.SIGCHLD, signal.SIGWINCH, signal.SIGCONT)
+_HEARD = (*FORWARDED, signal.SIGCHLD, signal.SIGWINCH, signal.SIGCONT)
 
 
 class Options(NamedTuple):
@@ -257,7 +257,7 @@ class PodSupervisor:
         for number in received:
             if number == signal.SIGWINCH and self._terminal is not None:
                 self._terminal.resize()
-            elif number in _FORWARDED:
+            elif number in FORWARDED:
                 ending = number in _ENDING
                 for app in self._apps:
                     app.restart_allowed = app.restart_allowed and not ending

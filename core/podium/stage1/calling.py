@@ -9,7 +9,7 @@ from typing import Any
 import pluggy
 
 from podium.errors import CapabilityUnsupported, InterfaceMismatch, PluginRefused
-from podium.hookspecs import PREFIX, PROJECT, Stage1Spec
+from podium.hookspecs import HOOKS, PREFIX, PROJECT, Stage1Spec
 from podium.types import INTERFACE, Stage1Info
 
 
@@ -84,7 +84,7 @@ class Loaded:
         )
 
     def _check_implementations(self) -> None:
-        for hook in sorted(name for name in vars(Stage1Spec) if name.startswith(PREFIX)):
+        for hook in HOOKS:
             implementations = getattr(self._manager.hook, hook).get_hookimpls()
             for impl in implementations:
                 self._check(hook, impl)

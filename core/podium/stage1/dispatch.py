@@ -88,14 +88,10 @@ class Dispatcher:
             worker = self._workers[key] = self.new_worker(choice)
         return worker
 
-    def start_worker(self, choice: Choice, keep: Iterable[int] = ()) -> Worker:
-        """A worker of its own that has loaded nothing yet and inherits the descriptors `keep`; the caller closes it."""
-        assert choice.plugin is not None
-        return Worker.start(choice.plugin, self._data.pin(choice.pin) if choice.pin else None, keep)
-
     def new_worker(self, choice: Choice, keep: Iterable[int] = ()) -> Worker:
-        """Like `start_worker`, with the plugin loaded."""
-        worker = self.start_worker(choice, keep)
+        """A worker of its own, which inherits the descriptors `keep`; the caller closes it."""
+        assert choice.plugin is not None
+        worker = Worker.start(choice.plugin, self._data.pin(choice.pin) if choice.pin else None, keep)
         try:
             worker.load()
         except PodiumError:

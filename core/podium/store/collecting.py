@@ -13,7 +13,7 @@ from podium.clock import parse
 from podium.errors import Corrupt
 from podium.linux.files import fsync_dir
 from podium.named import NamedTuple
-from podium.paths import PHASES, DataDir
+from podium.paths import DataDir
 from podium.store import index, locks, naming
 from podium.store.image import PREFIX, Image
 from podium.store.workspace import Workspace, sweep
@@ -42,21 +42,11 @@ def users(data: DataDir, image: Image) -> list[str]:
     from podium.pods import envelope
 
     found: dict[str, None] = {}
-    for phase in PHASES:  # in the order in which pods move through them
-        try:
-            uuids = os.listdir(data.phase(phase))
-        except FileNotFoundError:
-            continue
-        for uuid in uuids:
-            try:
-                pod = envelope.read(data.pod(phase, uuid))
-            except FileNotFoundError:
-                continue  # who makes it holds the store's lock until it has an envelope
-            except Corrupt:
-                found[f"{uuid} (which can't be read)"] = None
-                continue
-            if image.id in pod.images or image.tree in pod.trees:
-                found[f"{uuid} ({pod.name})" if pod.name else uuid] = None
+    for uuid, pod in envelope.survey(data):
+        if pod is None:
+            found[f"{uuid} (which can't be read)"] = None
+        elif image.id in pod.images or image.tree in pod.trees:
+            found[f"{uuid} ({pod.name})" if pod.name else uuid] = None
     return list(found)
 
 
