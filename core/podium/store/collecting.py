@@ -73,6 +73,7 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
 def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
     """See `Store.gc`."""
     from podium.pods.envelope import referenced
+    from podium.sandbox import derived
 
     data = store.data
     result = Collected([], [], [], [] if dry_run else sweep(data), 0, [])
@@ -104,7 +105,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
             result.trees.extend(t for t in _names(data.trees) if t not in trees)
             result.blobs.extend(PREFIX + b for b in _names(data.blobs) if b not in blobs)
             if not dry_run:
-                freed = _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs)
+                freed = _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs) + derived.sweep(data)
         if not dry_run:
             index.survey(data)
     return result._replace(bytes=freed)
@@ -145,6 +146,7 @@ def _remove_blobs(data: DataDir, digests: list[str]) -> int:
 
 def _remove_trees(data: DataDir, trees: list[str]) -> int:
     """A tree leaves its place whole, so that a half-removed one is never taken for a tree."""
+    from podium.sandbox import derived
     from podium.store import trees as rendered
 
     freed = 0
@@ -159,8 +161,5 @@ def _remove_trees(data: DataDir, trees: list[str]) -> int:
             except FileNotFoundError:
                 continue
             fsync_dir(data.trees)
-        try:
-            os.unlink(os.path.join(data.erofs, f"{tree}.img"))
-        except FileNotFoundError:
-            pass
+        freed += derived.remove(data, tree)
     return freed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podium.errors import PodiumError
 from podium.named import NamedTuple
+from podium.sandbox import derived
 from podium.store import blobs, locks, trees
 from podium.store.image import Image
 from podium.store.workspace import Workspace
@@ -41,6 +42,7 @@ def verify(store: Store, image: Image, *, repair: bool) -> Verified:
     with locks.locked(store.data, locks.work("tree", image.hex)):
         fault = trees.fault(store.data, image.tree, store.limits)
         if fault is None:
+            _verify_derived(store, image, result, repair=repair)
             return result
         if not repair or not whole:
             result.problems.append(fault)
@@ -51,6 +53,25 @@ def verify(store: Store, image: Image, *, repair: bool) -> Verified:
                 workspace.sync()
                 trees.publish(store.data, workspace, image.tree, replace=True)
             result.repaired.append(fault)
+            derived.remove(store.data, image.tree)  # perhaps made of the altered tree; made at the next use
         except PodiumError as e:
             result.problems.append(f"{fault}; it can't be rendered again: {e.message}")
     return result
+
+
+def _verify_derived(store: Store, image: Image, result: Verified, *, repair: bool) -> None:
+    """The tree is whole; the file system image that was made of it, if one was, is made again if it is not."""
+    data = store.data
+    if not derived.exists(data, image.tree):
+        return
+    fault = derived.fault(data, image.tree)
+    if fault is None:
+        return
+    if not repair:
+        result.problems.append(fault)
+        return
+    try:
+        derived.rebuild(data, image.tree, image.id)
+        result.repaired.append(fault)
+    except PodiumError as e:
+        result.problems.append(f"{fault}; it can't be made again: {e.message}")
