@@ -19,6 +19,7 @@ def fly(podium: Podium, busybox_rootfs: str, test_dir: str) -> Iterator[Fly]:
     """podium with the image `box`; what still runs at the end is ended."""
     podium("image", "import", busybox_rootfs, "--name", IMAGE, "--exec", "/bin/sh")
     made = Fly(podium, test_dir)
+    made.rootfs = busybox_rootfs
     yield made
     made.end_all()
 

@@ -23,11 +23,13 @@ class Fly:
     Attributes:
         podium: the command.
         dir: a folder of the test for whatever it needs.
+        rootfs: of busybox; must not be changed.
     """
 
     def __init__(self, podium: Podium, folder: str) -> None:
         self.podium = podium
         self.dir = folder
+        self.rootfs = ""
 
     def argv(
         self,

@@ -66,7 +66,17 @@ def controllers(limits: Limits) -> list[str]:
 def missing(limits: Limits, at: Hierarchies | None = None) -> list[str]:
     """Names of the controllers that the limits need and the host has not (`at`: other hierarchies than the host's)."""
     at = at or hierarchies.current()
-    return [name for name in controllers(limits) if at.folder(name, "any") is None]
+    return [name for name in controllers(limits) if not _usable(name, at)]
+
+
+def _usable(name: str, at: Hierarchies) -> bool:
+    folder = at.folder(name, "any")
+    if folder is None or name != "io" or at.is_v2(folder):
+        return folder is not None
+    import os
+
+    # v1's blkio is also there in kernels that weigh (CONFIG_BLK_CGROUP) but can't throttle.
+    return os.path.exists(f"{at.v1['blkio']}/blkio.throttle.read_bps_device")
 
 
 def apply(path: str, limits: Limits, at: Hierarchies | None = None) -> None:

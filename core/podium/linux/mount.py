@@ -101,6 +101,27 @@ def attach(mount_fd: int, target: str | int) -> None:
         syscalls.move_mount(mount_fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS)
 
 
+def attach_new(fstype: str, target: int, attributes: int = 0) -> None:
+    """Mounts a new file system without options, on the place that `target` is open on; needs no /proc.
+
+    Args:
+        attributes: MOUNT_ATTR_… of this mount.
+
+    Raises:
+        OSError: of fsopen(2), fsconfig(2), fsmount(2) or move_mount(2).
+    """
+    fs = syscalls.fsopen(fstype, syscalls.FSOPEN_CLOEXEC)
+    try:
+        syscalls.fsconfig(fs, syscalls.FSCONFIG_CMD_CREATE)
+        made = syscalls.fsmount(fs, syscalls.FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(fs)
+    try:
+        attach(made, target)
+    finally:
+        os.close(made)
+
+
 def bind(source: str | int, target: str | int, *, recursive: bool = False, read_only: bool = False) -> None:
     """Bind-mounts `source` on `target`; with `recursive` with all that is mounted below, which `read_only` covers too.
 

@@ -11,16 +11,17 @@ import errno
 import os
 
 from podium.linux import mount, syscalls
+from podium.linux.syscalls import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    FSMOUNT_CLOEXEC,
+    FSOPEN_CLOEXEC,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-FSOPEN_CLOEXEC = 0x1
-FSMOUNT_CLOEXEC = 0x1
-FSCONFIG_SET_FLAG = 0
-FSCONFIG_SET_STRING = 1
-FSCONFIG_CMD_CREATE = 6
 
 # fsconfig(2) takes strings up to 255 bytes; with many lower folders the page of mount(2) needs them shorter.
 _MAX_STRING = 255

@@ -246,6 +246,13 @@ def mount_setattr(
     check(result, "mount_setattr", path)
 
 
+FSOPEN_CLOEXEC = 0x1
+FSMOUNT_CLOEXEC = 0x1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+
+
 def fsopen(fstype: str, flags: int) -> int:
     """fsopen(2), Linux 5.2: a descriptor in which a new file system is configured."""
     return check(_fsopen(encode(fstype), flags), "fsopen", fstype)

@@ -10,5 +10,6 @@ CAPABILITIES = frozenset(
         *("volume:host", "volume:empty", "volume:tmpfs"),
         *("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator:pids", "isolator:capabilities"),
         *("isolator:no-new-privileges", "isolator:seccomp", "isolator:oom-score-adj", "isolator:rlimits"),
+        *("isolator:block-bandwidth", "isolator:block-iops", "isolator:masked-paths", "isolator:readonly-paths"),
     )
 )

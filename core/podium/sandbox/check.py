@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 from podium.errors import HostLacks
-from podium.linux import hierarchies
+from podium.linux import hierarchies, limits
 from podium.linux.seccomp import build_filter
 from podium.types import Finding
 
 
 def common_findings() -> list[Finding]:
-    """root, kernel, cgroups, overlay, libseccomp."""
-    return [_root(), _kernel(), _cgroups(), _overlay(), _seccomp()]
+    """root, kernel, cgroups, block limits, overlay, libseccomp."""
+    return [_root(), _kernel(), _cgroups(), _block_limits(), _overlay(), _seccomp()]
 
 
 def _root() -> Finding:
@@ -37,6 +37,18 @@ def _cgroups() -> Finding:
         ok=bool(kinds),
         message=", ".join(kinds),
         hint="mount cgroup2 on /sys/fs/cgroup",
+    )
+
+
+def _block_limits() -> Finding:
+    ok = not limits.missing(limits.Limits(io=(limits.IoLimit("8:0", read_bps=1),)))
+    return Finding(
+        name="block limits",
+        ok=ok,
+        required=False,
+        message="the io controller throttles" if ok else "no controller io (v2) or blkio (v1) that throttles",
+        hint="a kernel with CONFIG_BLK_DEV_THROTTLING and the controller enabled",
+        capabilities=("isolator:block-bandwidth", "isolator:block-iops"),
     )
 
 

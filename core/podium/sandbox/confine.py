@@ -61,7 +61,7 @@ def check(app: App) -> None:
     iso = app.isolators
     _capabilities(iso, None)
     _filter(iso)
-    limits = limits_of(iso)
+    limits = limits_of(iso, app.rootfs)
     lacking = cgroup.missing(limits) if limits else []
     if lacking:
         raise HostLacks(
@@ -100,16 +100,42 @@ def _capabilities(iso: Isolators, default: Sequence[str] | None) -> tuple[int, .
     return tuple(sorted(kept & bounding))
 
 
-def limits_of(iso: Isolators) -> cgroup.Limits | None:
-    """The cgroup's share of the isolators; None when none is asked for."""
+def limits_of(iso: Isolators, folder: str) -> cgroup.Limits | None:
+    """The cgroup's share of the isolators; None when none is asked for.
+
+    Args:
+        iso: what is asked for.
+        folder: anything in the data directory, whose disk is the one that block limits are about.
+
+    Raises:
+        HostLacks: a block limit is asked for, and the data directory is on no disk.
+    """
     limits = cgroup.Limits(
         memory_max=iso.memory_limit,
         memory_low=iso.memory_request,
         cpu_millis=iso.cpu_limit,
         cpu_shares=iso.cpu_shares if iso.cpu_shares is not None else _shares(iso.cpu_request),
         pids_max=iso.pids,
+        io=_io(iso, folder),
     )
-    return limits if any(value is not None for value in limits) else None
+    return limits if limits != cgroup.Limits() else None
+
+
+def _io(iso: Isolators, folder: str) -> tuple[cgroup.IoLimit, ...]:
+    """The limits count for reading and for writing alike, each by itself, on the disk that has the apps' files."""
+    if (iso.block_bandwidth, iso.block_iops) == (None, None):
+        return ()
+    from podium.linux.disks import whole_disk
+
+    disk = whole_disk(folder)
+    if disk is None:
+        raise HostLacks(
+            f"block limits are those of a disk, and {folder} is on none",
+            hint="have the data directory on a disk, or do without the limit",
+            subject="io",
+        )
+    bandwidth, iops = iso.block_bandwidth, iso.block_iops
+    return (cgroup.IoLimit(disk, read_bps=bandwidth, write_bps=bandwidth, read_iops=iops, write_iops=iops),)
 
 
 def _shares(cpu_request: int | None) -> int | None:

@@ -70,7 +70,7 @@ class AppProcess:
         self._launch: Launch = launch_of(self._pod, self._app, sandbox)
         launches.write(self._pod.stage1_dir, self.name, self._launch)
         cgroup.create(self._launch.cgroup)
-        limits = limits_of(self._app.isolators)
+        limits = limits_of(self._app.isolators, self._pod.dir)
         if limits is not None:
             cgroup.apply(self._launch.cgroup, limits)
         self._terminal = terminal

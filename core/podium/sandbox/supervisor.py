@@ -177,7 +177,7 @@ class PodSupervisor:
             cgroup.create(self._pod.cgroup)
             self.ledger.held(self._cgroup)
             trace("run:cgroup")
-            limits = limits_of(self._pod.isolators)
+            limits = limits_of(self._pod.isolators, self._pod.dir)
             if limits is not None:
                 cgroup.apply(self._pod.cgroup, limits)
         return self._pod.cgroup

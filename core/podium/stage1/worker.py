@@ -25,6 +25,7 @@ _AHEAD = (
     "podium.linux.overlay",
     "podium.pods.model",
     "podium.sandbox.confine",
+    "podium.sandbox.paths",
     "podium.sandbox.rootfs",
     "podium.sandbox.supervisor",
     "podium.sandbox.volumes",

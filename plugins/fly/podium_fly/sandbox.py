@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from podium.linux import mount
 from podium.linux.resolve import ensure_mountpoint, open_dir
-from podium.sandbox import rootfs, volumes
+from podium.sandbox import paths, rootfs, volumes
 from podium.types import App, Pod
 
 # Of the host, as rkt's fly has them (recursively: /dev/pts, /dev/shm, /sys/fs/cgroup are mounts of their own).
@@ -60,3 +60,4 @@ class FlySandbox:
         for (source, is_dir), target in zip(places, targets, strict=True):
             mount.bind(source, target, recursive=is_dir, read_only=not is_dir)
             os.close(target)
+        paths.confine_paths(app, root)

@@ -16,7 +16,7 @@ VERSION = "0.1.0"
 MAX_APPS = 20
 KINDS = ("mnt", "pid", "ipc", "uts", "net")
 
-CAPABILITIES = sandbox.CAPABILITIES | {"apps", "hostname", "network:host", "network:none"}
+CAPABILITIES = sandbox.CAPABILITIES | {"apps", "hostname", "network:host", "network:none", "isolator:sysctl"}
 
 
 @hookimpl
@@ -58,13 +58,14 @@ def stage1_check() -> Sequence[Finding]:
 @hookimpl
 def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
     """See `podium.hookspecs`."""
-    from podium.sandbox import confine, rootfs, volumes
+    from podium.sandbox import confine, paths, rootfs, volumes
 
     if len(pod.apps) > MAX_APPS:
         raise BadInput(f"nspawn runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
     if pod.network.names not in (("host",), ("none",)):
         raise BadInput(f"nspawn has the networks host and none, not {', '.join(pod.network.names)}", subject=pod.uuid)
     volumes.check_sources(pod)
+    paths.check_sysctls(pod, own_network=pod.network.names != ("host",))
     overlay = True
     for app in pod.apps:
         confine.check(app)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from podium.errors import Failed, HostLacks
 from podium.linux import caps, cgroup, mount, namespaces, procs
 from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir
-from podium.sandbox import rootfs, volumes
+from podium.sandbox import paths, rootfs, volumes
 from podium.types import App, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
 
@@ -71,7 +72,10 @@ class NspawnSandbox:
             self._place(app)
         self._start()
         for app in self._pod.apps:
-            self._in_sandbox(app)
+            self._in_sandbox(("mnt",), partial(self._share_kernel_folders, app))
+        values = paths.sysctls(self._pod)
+        if values:  # by the host's /proc: the sandbox's own is read-only
+            self._in_sandbox(("ipc", "net"), partial(paths.set_sysctls, values))
 
     def close(self) -> None:
         """End what is left of the sandbox."""
@@ -178,20 +182,24 @@ class NspawnSandbox:
             os.close(pidfd)
         raise Failed(f"systemd-nspawn was not ready within {START_TIMEOUT:g} s", subject=self._pod.uuid)
 
-    def _in_sandbox(self, app: App) -> None:
-        """Mount what is the sandbox's own in an app's rootfs, in a child that has joined its mount namespace."""
+    def _in_sandbox(self, kinds: Sequence[str], work: Callable[[], None]) -> None:
+        """Do something in a child that has joined some of the sandbox's namespaces.
+
+        Raises:
+            Failed: it could not be done; the pod's plugin.log says why.
+        """
         pid = os.fork()
         if pid == 0:
             try:
-                namespaces.join({"mnt": self._fds["mnt"]})
-                self._share_kernel_folders(app)
+                namespaces.join({kind: self._fds[kind] for kind in kinds})
+                work()
                 os._exit(0)
             except BaseException as e:
                 os.write(2, f"podium: {type(e).__name__}: {e}\n".encode())
             finally:
                 os._exit(1)
         if os.waitpid(pid, 0)[1] != 0:
-            raise Failed("the sandbox's /proc, /sys and /dev could not be mounted in the app's rootfs; see plugin.log")
+            raise Failed("the sandbox could not be made ready for its apps; see the pod's plugin.log")
 
     def _share_kernel_folders(self, app: App) -> None:
         """Inside: the app sees the sandbox's own /proc, /sys and /dev, as nspawn made them."""
@@ -200,6 +208,7 @@ class NspawnSandbox:
             target = ensure_mountpoint(root, folder, True)
             mount.bind(folder, target, recursive=True)
             os.close(target)
+        paths.confine_paths(app, root)
         os.close(root)
 
 
