@@ -6,6 +6,7 @@
       images/<hex>.json
       trees/<id>/{rootfs,tree.json}
       erofs/<id>.img
+      kernels/sha256-<hex>/
       index.db
       stage1/sha256-<hex>/
       pods/<phase>/<uuid>/
@@ -75,6 +76,11 @@ class DataDir:
     def erofs(self) -> str:
         """What a stage1 derives from a tree and shares between pods."""
         return self.at("erofs")
+
+    @property
+    def kernels(self) -> str:
+        """Kernels of guests."""
+        return self.at("kernels")
 
     @property
     def index(self) -> str:

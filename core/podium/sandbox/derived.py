@@ -43,7 +43,7 @@ def tree_image(data_root: str, image_id: str, rootfs: str) -> str:
     path = _path(data, tree, _IMAGE)
     if _untouched(data, tree):
         return path
-    with _locked(data, tree):
+    with locked(data, f"erofs-{tree[:2]}"):
         if fault(data, tree) is None:
             _record(data, tree, digest(path))  # it was copied or moved
         else:
@@ -53,7 +53,7 @@ def tree_image(data_root: str, image_id: str, rootfs: str) -> str:
 
 def rebuild(data: DataDir, tree: str, image_id: str) -> None:
     """Make a tree's image again, whatever is there; who has the old one open keeps it. Raises as `tree_image`."""
-    with _locked(data, tree):
+    with locked(data, f"erofs-{tree[:2]}"):
         _make(data, tree, image_id, data.rootfs(tree))
 
 
@@ -97,7 +97,7 @@ def sweep(data: DataDir) -> int:
             freed += _unlink(os.path.join(data.erofs, name))
         elif suffix == _TEMPORARY:
             try:
-                with _locked(data, tree, wait=False):
+                with locked(data, f"erofs-{tree[:2]}", wait=False):
                     freed += _unlink(os.path.join(data.erofs, name))
             except BlockingIOError:
                 continue  # its maker is at work
@@ -183,8 +183,9 @@ def _unlink(path: str) -> int:
 
 
 @contextmanager
-def _locked(data: DataDir, tree: str, *, wait: bool = True) -> Iterator[None]:
-    fd = os.open(data.at("locks", f"erofs-{tree[:2]}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def locked(data: DataDir, name: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file alone; without `wait`, BlockingIOError if somebody else does."""
+    fd = os.open(os.path.join(data.locks, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -73,7 +73,7 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
 def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
     """See `Store.gc`."""
     from podium.pods.envelope import referenced
-    from podium.sandbox import derived
+    from podium.sandbox import derived, kernels
 
     data = store.data
     result = Collected([], [], [], [] if dry_run else sweep(data), 0, [])
@@ -106,6 +106,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
             result.blobs.extend(PREFIX + b for b in _names(data.blobs) if b not in blobs)
             if not dry_run:
                 freed = _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs) + derived.sweep(data)
+                kernels.sweep(data)
         if not dry_run:
             index.survey(data)
     return result._replace(bytes=freed)
