@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The noop flags change nothing: they are how the tests show that flags are obeyed.
 COMPAT = frozenset({"noop-compat"})
-RO_COMPAT = frozenset({"noop-ro-compat"})
+RO_COMPAT = frozenset({"noop-ro-compat", "image-used"})
 INCOMPAT = frozenset({"noop-incompat"})
 
 

@@ -15,20 +15,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = "podium-data"
-VERSION = 1
+LAYOUT = 1  # the member `version`: an older podium that does not know it keeps its hands off altogether
+VERSION = 2  # the member `format`: how many migrations the data has behind it; flags say what an older podium may do
+IMAGE_USED = "image-used"  # since format 2: images/<hex>.used
+FLAGS = Features(ro_compat=(IMAGE_USED,))  # what data of format VERSION uses
 
 
 def initial() -> dict[str, Any]:
     """A new data directory's format.json."""
     return {
         "magic": MAGIC,
-        "version": VERSION,
-        **Features().to_json(),
+        "version": LAYOUT,
+        "format": VERSION,
+        **FLAGS.to_json(),
         "written_by": f"podium {__version__}",
     }
 
 
-def check(data: DataDir, *, full: bool = True) -> bool:
+def check(data: DataDir, *, full: bool = True) -> int:
     """Refuse a data directory that this podium must not touch.
 
     Args:
@@ -36,7 +40,7 @@ def check(data: DataDir, *, full: bool = True) -> bool:
         full: False for list, status, stop, gc and rm, which need the frozen parts only.
 
     Returns:
-        False when there is no data directory yet.
+        The format of the data; 0 when there is no data directory yet.
 
     Raises:
         NewerFormat: it uses a feature or version that this podium does not know.
@@ -48,33 +52,36 @@ def check(data: DataDir, *, full: bool = True) -> bool:
     except FileNotFoundError:
         if os.path.isdir(data.pods):
             raise Corrupt(f"{data.format} is missing", hint="run 'podium fsck --repair'", subject=data.format) from None
-        return False
+        return 0
     try:
         content = loads(raw)
-        if content["magic"] != MAGIC or not isinstance(content["version"], int):
+        number = content.get("format", content["version"])
+        if content["magic"] != MAGIC or type(content["version"]) is not int or type(number) is not int or number < 1:
             raise ValueError("its magic or version is wrong")
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise Corrupt(
             f"{data.format} is damaged or not podium's: {e}", hint="run 'podium fsck --repair'", subject=data.format
         ) from None
     written_by = str(content.get("written_by", "a newer podium"))
-    if content["version"] > VERSION:
+    if content["version"] > LAYOUT:
         raise NewerFormat(
-            f"{data.root} has format {content['version']}, this podium knows {VERSION} (written by {written_by})",
+            f"{data.root} has layout {content['version']}, this podium knows {LAYOUT} (written by {written_by})",
             hint=f"use {written_by} or newer",
             subject=data.root,
         )
     Features.from_json(content).require(f"the data directory {data.root}", written_by, full=full)
-    return True
+    return number
 
 
-def ensure(data: DataDir) -> None:
-    """Make the data directory if it is not there; refuse it if it is not ours to write.
+def ensure(data: DataDir) -> int:
+    """Make the data directory if it is not there; refuse it if it is not ours to write. Returns the format of the data.
 
     Raises:
         NewerFormat, Corrupt: as `check`.
     """
-    if not check(data):
+    number = check(data)
+    if not number:
+        number = VERSION
         import json
 
         from podium.linux.files import write_atomic
@@ -94,3 +101,4 @@ def ensure(data: DataDir) -> None:
     ):
         if not os.path.isdir(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
+    return number

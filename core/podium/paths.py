@@ -3,7 +3,7 @@
     /var/lib/podium/            root (--dir or PODIUM_DIR)
       format.json
       blobs/sha256/<hex>
-      images/<hex>.json
+      images/<hex>.json         beside it <hex>.used, whose time is when it was last used
       trees/<id>/{rootfs,tree.json}
       erofs/<id>.img
       kernels/sha256-<hex>/
@@ -12,6 +12,9 @@
       pods/<phase>/<uuid>/
       tmp/                      half-made things; whoever holds the lock of one owns it
       locks/                    files that are only ever locked
+      backup/format-<n>/        what a migration changed, as it was
+      migrations.log
+      lost+found/               what fsck removed
       cache/                    may be deleted at any time
 
 Nothing stores an absolute path: a data directory can be moved, or reached by another name.
@@ -108,6 +111,21 @@ class DataDir:
         return self.at("locks")
 
     @property
+    def backup(self) -> str:
+        """What migrations changed, as it was."""
+        return self.at("backup")
+
+    @property
+    def migrations(self) -> str:
+        """The log of migrations: sealed records, one a line."""
+        return self.at("migrations.log")
+
+    @property
+    def lost(self) -> str:
+        """What fsck removed from its place."""
+        return self.at("lost+found")
+
+    @property
     def cache(self) -> str:
         """What may be deleted at any time."""
         return self.at("cache")
@@ -119,6 +137,10 @@ class DataDir:
     def image(self, hex_digest: str) -> str:
         """An image's record by its id, without `sha256:`."""
         return self.at("images", hex_digest + ".json")
+
+    def used(self, hex_digest: str) -> str:
+        """An empty file beside an image's record, whose time says when the image was last used."""
+        return self.at("images", hex_digest + ".used")
 
     def tree(self, tree_id: str) -> str:
         """A tree's folder."""

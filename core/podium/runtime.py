@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from podium.pods.request import PodRequest, RunOptions, RunResult
     from podium.store.collecting import Collected
     from podium.store.image import Image
+    from podium.store.migrating import Plan
     from podium.store.store import Store
     from podium.store.verifying import Verified
 
@@ -34,6 +35,7 @@ class Runtime:
         root: the data directory; None: PODIUM_DIR, else /var/lib/podium.
         config: a configuration file on top of the system's.
         progress: called with what is done, in units, and how many there are, during long work.
+        tell: is given what else happens that the user has to know, such as a migration, a sentence each.
 
     Attributes:
         data: the data directory.
@@ -42,12 +44,17 @@ class Runtime:
     """
 
     def __init__(
-        self, root: str | None = None, config: str | None = None, progress: Callable[..., None] | None = None
+        self,
+        root: str | None = None,
+        config: str | None = None,
+        progress: Callable[..., None] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.data = DataDir.find(root)
         self._config_path = config
         self._config: Config | None = None
         self._progress = progress
+        self._tell: Callable[[str], None] = tell or (lambda message: None)
 
     @property
     def config(self) -> Config:
@@ -69,7 +76,10 @@ class Runtime:
 
         if os.geteuid() != 0:
             raise HostLacks("podium needs root", hint="run it as root, for example with sudo")
-        format.ensure(self.data)
+        if format.ensure(self.data) < format.VERSION:
+            from podium.store import migrating
+
+            migrating.automatic(self.data, self._tell)
         return Context(self.data, self.config)
 
     # pods
@@ -271,6 +281,22 @@ class Runtime:
         collected = store.gc(grace_period, dry_run=dry_run)
         with store.exclusive():
             return collected, pins.collect(self.data, grace_period, dry_run=dry_run)
+
+    # the data directory
+
+    def migration(self) -> Plan:
+        """What there is to migrate."""
+        from podium.store.migrating import plan
+
+        return plan(self.data)
+
+    def migrate(self) -> Plan:
+        """Bring the data directory to this podium's format; returns what was done."""
+        from podium.store import migrating
+
+        format.check(self.data)
+        format.ensure(self.data)
+        return migrating.migrate(self.data, self._tell)
 
     # stage1
 

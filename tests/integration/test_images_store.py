@@ -267,6 +267,10 @@ def test_22_index_is_only_a_cache(how: str, store: Store, work: str) -> None:
     assert store.images() == [image]
     assert store.resolve("a") == image
     db = sqlite3.connect(store.data.index)
+    if how == "newer":  # it is left to the newer podium
+        assert db.execute("PRAGMA user_version").fetchone() == (migrations.VERSION + 1,)
+        db.close()
+        return
     assert db.execute("PRAGMA user_version").fetchone() == (migrations.VERSION,)
     assert db.execute("SELECT reference, hex FROM names").fetchall() == [("a:latest", image.hex)]
     db.close()

@@ -62,6 +62,7 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
         how.check(len(envelope.apps))
         with nullcontext() if how.detach else streams() as stdio:
             from podium.stage1.dispatch import Dispatcher
+            from podium.store import usage
 
             with Dispatcher(context.data, context.config) as dispatcher:
                 choice = dispatcher.require(envelope)
@@ -69,6 +70,8 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
                     reasons = "; ".join(choice.why_not)
                     print(f"podium: pod {pod.uuid} runs with {_VIA[choice.via]}: {reasons}", file=sys.stderr)
                 worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())))
+            for image in envelope.images:
+                usage.note(context.data, image.removeprefix("sha256:"))
             taken, fd = fd, -1
             return _start(context, pod, taken, worker, choice.via, stdio, how)
     finally:

@@ -108,9 +108,10 @@ class Context:
     def runtime(self) -> Runtime:
         """The façade, made when it is first needed."""
         if self._runtime is None:
+            from podium.cli import output
             from podium.runtime import Runtime
 
-            self._runtime = Runtime(self.dir, self.config, self.progress)
+            self._runtime = Runtime(self.dir, self.config, self.progress, output.tell)
         return self._runtime
 
 

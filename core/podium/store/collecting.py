@@ -14,7 +14,7 @@ from podium.errors import Corrupt
 from podium.linux.files import fsync_dir
 from podium.named import NamedTuple
 from podium.paths import DataDir
-from podium.store import index, locks, naming
+from podium.store import index, locks, naming, usage
 from podium.store.image import PREFIX, Image
 from podium.store.workspace import Workspace, sweep
 
@@ -55,6 +55,7 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
     for reference in image.references:
         naming.forget(data, reference)
     os.unlink(data.image(image.hex))
+    usage.forget(data, image.hex)
     fsync_dir(data.images)  # first: a record without its blobs would be damage, blobs without a record are not
     others, problems = index.survey(data)
     if problems:
@@ -63,10 +64,6 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
     needed = {b.digest for i in others for b in i.blobs}
     blobs = [b.digest for b in image.blobs if b.digest not in needed]
     freed = _remove_trees(data, trees) + _remove_blobs(data, blobs)
-    try:
-        os.unlink(os.path.join(data.cache, "used", image.hex))
-    except FileNotFoundError:
-        pass
     return trees, blobs, freed
 
 
@@ -78,6 +75,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
     data = store.data
     result = Collected([], [], [], [] if dry_run else sweep(data), 0, [])
     with store.exclusive(), locks.locked(data, locks.RECORDS):
+        index.renew(data)
         refs = referenced(data)
         images, problems = index.survey(data)
         unsure = [f"pod {u} can't be read" for u in refs.unreadable] + [p.error.message for p in problems]
@@ -92,10 +90,14 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
                     for name in image.references:
                         naming.forget(data, name)
                     os.unlink(data.image(image.hex))
+                    usage.forget(data, image.hex)
             else:
                 left.append(image)
                 if not image.references:
                     result.kept.append((image.id, reason))
+        if not dry_run:
+            for digits in usage.strays(data):
+                usage.forget(data, digits)
         fsync_dir(data.images)
         if unsure:
             result.kept.extend(("blobs and trees", reason) for reason in unsure)

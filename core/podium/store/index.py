@@ -12,13 +12,19 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from podium.errors import Corrupt, PodiumError
+from podium.errors import Corrupt, InUse, PodiumError
 from podium.named import NamedTuple
 from podium.paths import DataDir
+from podium.store import locks
 from podium.store.image import Image, read_record
 from podium.store.migrations import STEPS, VERSION
+from podium.trace import trace
 
 _DAMAGED = "index.db.damaged"
+
+
+class OtherSchema(sqlite3.Error):
+    """The index has an older schema, which only a migration changes, or a newer podium's, which is left to it."""
 
 
 class Problem(NamedTuple):
@@ -51,7 +57,7 @@ def survey(data: DataDir) -> tuple[list[Image], list[Problem]]:
             _refresh(data, db)
             rows = db.execute("SELECT hex, record, problem FROM images").fetchall()
     except (sqlite3.Error, OSError):
-        return _without(data)  # a read-only or full file system, or one that can't lock
+        return _without(data)  # another schema, or a read-only or full file system, or one that can't lock
     images, problems = [], []
     for digits, record, problem in rows:
         if record is None:
@@ -92,9 +98,12 @@ def _connect(data: DataDir) -> sqlite3.Connection:
         db = sqlite3.connect(data.index, timeout=10.0, isolation_level=None)
         try:
             db.execute("PRAGMA synchronous = OFF")  # a damaged cache is made anew
-            _migrate(db)
+            _make(db)
             db.execute("SELECT hex, inode, mtime, size, record, problem FROM images LIMIT 1").fetchall()
             return db
+        except OtherSchema:
+            db.close()
+            raise
         except sqlite3.OperationalError as e:
             db.close()
             if attempt or "no such" not in str(e):
@@ -120,19 +129,89 @@ def _set_aside(data: DataDir) -> None:
             pass
 
 
-def _migrate(db: sqlite3.Connection) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
-    if version > VERSION:
+def schema(data: DataDir) -> int | None:
+    """The schema's version of the index; None where there is no index that can be read."""
+    from urllib.parse import quote
+
+    try:
+        db = sqlite3.connect(f"file:{quote(data.index)}?mode=ro", uri=True, timeout=10.0)
+    except sqlite3.Error:
+        return None
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return None
+    finally:
+        db.close()
+    assert isinstance(version, int)
+    return version or None
+
+
+def migrate(data: DataDir) -> list[int]:
+    """Bring an older schema up to date, each step in one transaction with its version; returns the versions reached.
+
+    Raises:
+        InUse: somebody reads the index all the time.
+    """
+    reached = []
+    version = schema(data)
+    if version is None or version >= VERSION:
+        return []
+    db = sqlite3.connect(data.index, timeout=10.0, isolation_level=None)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
+        while 0 < version < VERSION:
+            STEPS[version](db)
+            version += 1
+            db.execute(f"PRAGMA user_version = {version}")
+            trace(f"migrate:index-{version}")
+            db.execute("COMMIT")
+            reached.append(version)
+            db.execute("BEGIN IMMEDIATE")
         db.execute("ROLLBACK")
-        raise sqlite3.DatabaseError(f"made by a newer podium (version {version})")
-    for step in STEPS[version:]:
-        step(db)
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
+    except sqlite3.OperationalError as e:
+        if "locked" not in str(e):
+            raise
+        who = locks.holders(data.index) or "another process"
+        raise InUse(
+            f"the index is in use by {who}",
+            hint="podium works without it; try 'podium migrate' later",
+            subject=data.index,
+        ) from None
+    finally:
+        db.close()
+    return reached
+
+
+def renew(data: DataDir) -> None:
+    """`migrate`, for a command that came for something else; an older podium may have made the index anew."""
+    try:
+        migrate(data)
+    except (InUse, sqlite3.Error):
+        pass  # it is only a cache
+
+
+def dump(data: DataDir) -> list[str]:
+    """The index as SQL text, for comparing two of them."""
+    with _open(data) as db:
+        return [*db.iterdump(), *map(str, db.execute("PRAGMA user_version"))]
+
+
+def _make(db: sqlite3.Connection) -> None:
+    """Make the tables of a new index, from the same steps as a migration. Reading never migrates."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        db.execute("BEGIN IMMEDIATE")
+        (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
+        if version == 0:
+            for step in STEPS:
+                step(db)
+            version = VERSION
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    if version != VERSION:
+        raise OtherSchema(f"the index has schema {version}, not {VERSION}")
 
 
 def _refresh(data: DataDir, db: sqlite3.Connection) -> None:

@@ -34,6 +34,31 @@ def locked(data: DataDir, name: str, *, shared: bool = False) -> Iterator[None]:
         os.close(fd)
 
 
+def holders(path: str) -> str:
+    """The processes that hold a lock of a file, for a message: `process 12 (podium), …`; empty if none is known."""
+    try:
+        at = os.stat(path)
+        with open("/proc/locks", encoding="ascii") as f:
+            lines = f.read().splitlines()
+    except OSError:
+        return ""
+    inode = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
+    found: dict[str, None] = {}
+    for line in lines:
+        words = line.split()
+        if "->" not in words and inode in words:
+            found[words[4]] = None
+    return ", ".join(f"process {pid}{_command(pid)}" for pid in found if pid != str(os.getpid()))
+
+
+def _command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as f:
+            return f" ({f.read().strip()})"
+    except OSError:
+        return ""
+
+
 def work(kind: str, digits: str) -> str:
     """The name of the lock of a piece of work: `kind` is import or tree, `digits` a digest's."""
     return f"{kind}-{digits[:2]}"

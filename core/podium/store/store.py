@@ -12,7 +12,7 @@ from podium import records
 from podium.clock import rfc3339
 from podium.errors import Ambiguous, BadUsage, Corrupt, InUse, LimitExceeded, NotFound
 from podium.paths import DataDir
-from podium.store import locks, naming
+from podium.store import locks, naming, usage
 from podium.store.image import PREFIX, Image, read_record
 from podium.store.limits import Limits
 from podium.trace import trace
@@ -187,7 +187,7 @@ class Store:
         Raises:
             Corrupt: a blob is missing or damaged.
         """
-        self._touch(image)
+        usage.note(self.data, image.hex)
         if not os.path.exists(os.path.join(self.data.tree(image.tree), "tree.json")):
             from podium.store import trees
             from podium.store.workspace import Workspace
@@ -199,26 +199,9 @@ class Store:
                     trees.publish(self.data, workspace, image.tree)
         return image.tree
 
-    def _touch(self, image: Image) -> None:
-        """Note that the image is used now: the time of an empty file, which may be lost."""
-        path = os.path.join(self.data.cache, "used", image.hex)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            try:
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            except OSError:
-                pass
-        except OSError:
-            pass  # a full or read-only file system is no reason not to use it
-
     def last_used(self, image: Image) -> float | None:
-        """When a pod was last prepared from the image, in seconds since the epoch; None if that is not known."""
-        try:
-            return os.stat(os.path.join(self.data.cache, "used", image.hex)).st_mtime
-        except OSError:
-            return None
+        """When a pod was last prepared from the image or run, in seconds since the epoch; None if that is not known."""
+        return usage.last(self.data, image.hex)
 
     def remove(self, ref: str) -> str:
         """Remove an image, and the blobs and trees that nothing else needs; returns its id.

@@ -6,7 +6,7 @@ upgrade. Each step runs in one transaction with the version that it leads to.
 
 from __future__ import annotations
 
-from podium.store.migrations import v0001
+from podium.store.migrations import v0001, v0002
 
-STEPS = (v0001.apply,)
+STEPS = (v0001.apply, v0002.apply)
 VERSION = len(STEPS)
