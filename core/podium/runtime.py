@@ -269,6 +269,18 @@ class Runtime:
         """Give an image another name."""
         return self._store(write=True).tag(ref, name)
 
+    def export_image(self, ref: str, file: str, format: str = "oci") -> Sequence[str]:
+        """Write an image as an OCI archive or an ACI; returns what could not be said in that format."""
+        from podium.images.exporting import export_image
+
+        return export_image(self._store(write=True), ref, file, format, self._progress)
+
+    def extract_image(self, ref: str, folder: str, rootfs_only: bool = False) -> None:
+        """Copy an image into a folder: `manifest` and `rootfs/`, or the content of its rootfs alone."""
+        from podium.images.exporting import extract_image
+
+        extract_image(self._store(write=True), ref, folder, rootfs_only=rootfs_only)
+
     def verify_images(self, refs: Sequence[str] = ()) -> Sequence[Verified]:
         """Hold images (none: all) against their digests; trees that were altered are rendered again."""
         return self._store(write=True).verify([*refs] or None)

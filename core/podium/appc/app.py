@@ -194,12 +194,16 @@ def _command(field: Field | None) -> tuple[str, ...]:
     return words
 
 
+def is_environment_name(name: str) -> bool:
+    """Whether an environment variable may be called so, by the specification."""
+    return name[:1] in _LETTERS and all(c in _ENV_CHARS for c in name)
+
+
 def _environment(field: Field | None, own: bool) -> dict[str, str]:
     result: dict[str, str] = {}
     for item in field.items() if field else ():
         name = item.need("name").filled()
-        legal = "=" not in name if own else name[0] in _LETTERS and all(c in _ENV_CHARS for c in name)
-        if not legal:
+        if not ("=" not in name if own else is_environment_name(name)):
             raise item.bad(f"{name[:64]!r} is no name of an environment variable")
         if name in result:
             raise item.bad(f"a second environment variable {name!r}")

@@ -31,6 +31,8 @@ VERBS = {
     "image list": "list the images",
     "image inspect": "show all that is known of an image",
     "image cat-manifest": "print an image's manifest",
+    "image export": "write an image as an OCI archive or an ACI",
+    "image extract": "copy an image into a folder",
     "image rm": "remove images",
     "image tag": "give an image another name",
     "image verify": "hold images against their digests",

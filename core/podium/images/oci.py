@@ -14,9 +14,9 @@ from podium.store.image import PREFIX, Image
 from podium.store.naming import split, split_name
 
 _OCI, _DOCKER = "application/vnd.oci.image.", "application/vnd.docker.distribution.manifest."
-_INDEX = (_OCI + "index.v1+json", _DOCKER + "list.v2+json")
-_MANIFEST = (_OCI + "manifest.v1+json", _DOCKER + "v2+json")
-_CONFIG = (_OCI + "config.v1+json", "application/vnd.docker.container.image.v1+json")
+INDEX_TYPES = (_OCI + "index.v1+json", _DOCKER + "list.v2+json")
+MANIFEST_TYPES = (_OCI + "manifest.v1+json", _DOCKER + "v2+json")
+CONFIG_TYPES = (_OCI + "config.v1+json", "application/vnd.docker.container.image.v1+json")
 _LAYER = (_OCI + "layer.", "application/vnd.docker.image.rootfs.")
 _REF_NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
@@ -42,9 +42,9 @@ def import_oci(job: Job) -> Image:
         with archive.open("index.json") as f:
             index, _ = job.read_json(f, "index.json")
         descriptor = _choose(job, archive, index, 0)
-        manifest, _ = _object(job, archive, descriptor, "the manifest", _MANIFEST)
+        manifest, _ = _object(job, archive, descriptor, "the manifest", MANIFEST_TYPES)
         _check_manifest(job, manifest)
-        config, raw = _object(job, archive, manifest["config"], "the configuration", _CONFIG)
+        config, raw = _object(job, archive, manifest["config"], "the configuration", CONFIG_TYPES)
         names = split_name(job.name or _own_name(job.path, descriptor))
         known = job.known(digits_of(manifest["config"]["digest"], job.path))
         if known is not None:
@@ -78,17 +78,17 @@ def _choose(job: Job, archive: Archive, index: Any, depth: int) -> Descriptor:
     confusing = [k for k in ("layers", "config", "fsLayers") if k in index]
     if confusing or not isinstance(index.get("manifests"), list):
         raise BadInput(f"{path}: the index is ambiguous: it has {', '.join(confusing) or 'no manifests'}", subject=path)
-    if index.get("mediaType") not in (None, *_INDEX):
+    if index.get("mediaType") not in (None, *INDEX_TYPES):
         raise BadInput(f"{path}: the index calls itself {index['mediaType']!r:.80}", subject=path)
     candidates = [_descriptor(d, f"{path}: an entry of the index") for d in index["manifests"]]
     if not candidates:
         raise BadInput(f"{path} holds no image", subject=path)
     chosen = _fitting(job, candidates, depth)
-    if chosen.get("mediaType") in _INDEX:
-        inner, _ = _object(job, archive, chosen, "a nested index", _INDEX)
+    if chosen.get("mediaType") in INDEX_TYPES:
+        inner, _ = _object(job, archive, chosen, "a nested index", INDEX_TYPES)
         nested = _choose(job, archive, inner, depth + 1)
         return {**nested, "annotations": {**_notes(nested), **_notes(chosen)}}
-    if chosen.get("mediaType") not in _MANIFEST:
+    if chosen.get("mediaType") not in MANIFEST_TYPES:
         raise BadInput(f"{path}: {chosen.get('mediaType')!r:.80} is no image manifest", subject=path)
     return chosen
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 
 from podium.appc.image_manifest import parse_image
 from podium.appc.names import SPEC_VERSION, sanitize_identifier
 from podium.clock import rfc3339
-from podium.errors import BadInput, Failed
+from podium.errors import BadInput
 from podium.images.detect import open_file
+from podium.images.gnutar import packed
 from podium.images.job import Job
 from podium.store import blobs
 from podium.store.image import PREFIX, Blob, Image
@@ -73,22 +73,5 @@ def _from_tar(job: Job) -> Blob:
 
 
 def _from_folder(job: Job) -> Blob:
-    """A tar of the folder, by GNU tar; the same folder gives the same tar."""
-    argv = ["tar", "--create", "--format=posix", "--sort=name", "--numeric-owner", "--one-file-system"]
-    argv += ["--sparse", "--sparse-version=0.0"]  # later versions put tar's process id into the archive
-    argv += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
-    argv += ["--xattrs", "--xattrs-include=*", "--directory", job.path, "."]
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as child:
-        assert child.stdout is not None and child.stderr is not None
-        try:
-            blob = job.put(child.stdout, "rootfs", _MEDIA)
-        except BaseException:
-            child.kill()
-            raise
-        complaint = child.stderr.read().decode(errors="replace").strip()
-    if child.returncode != 0:
-        raise Failed(f"tar could not read {job.path}: {complaint[-300:]}", subject=job.path)
-    return blob
+    with packed((job.path, ["."])) as source:
+        return job.put(source, "rootfs", _MEDIA)
