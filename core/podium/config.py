@@ -27,6 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "gc": {"grace-period": 1800.0, "expire-prepared": 86400.0},  # seconds
     "cgroup": {"parent": DEFAULT_CGROUP},  # below the root of every hierarchy
+    "hooks": {"dir": "/etc/podium/hooks.d"},  # commands on events
     "images": {"max-bytes": 64 << 30, "max-entries": 4_000_000},  # of one unpacked image
 }
 

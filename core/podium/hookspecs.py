@@ -110,3 +110,82 @@ class Stage1Spec:
 
 
 HOOKS = tuple(sorted(name for name in vars(Stage1Spec) if name.startswith(PREFIX)))
+
+
+class EventSpec:
+    """The hooks of an event plugin (entry-point group `podium.hooks`); it implements any of them.
+
+    Every plugin that implements a hook is called, after the transition, in a process of its own and with a time limit
+    (10 s): nothing that it does or raises reaches the pod. `event` is the JSON object of `podium events` (schema
+    podium.event/1). After a crash it may come twice, with the same `id`.
+    """
+
+    @hookspec
+    def podium_image_imported(self, event: dict[str, Any]) -> None:
+        """An image came into the store.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_image_removed(self, event: dict[str, Any]) -> None:
+        """An image left the store.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_prepared(self, event: dict[str, Any]) -> None:
+        """A pod is prepared.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_started(self, event: dict[str, Any]) -> None:
+        """A pod's apps were started.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_app_exited(self, event: dict[str, Any]) -> None:
+        """An app ended; it may be started again.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_exited(self, event: dict[str, Any]) -> None:
+        """A pod has ended.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_stopped(self, event: dict[str, Any]) -> None:
+        """A pod that was asked to stop has ended; follows `pod_exited`.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_marked(self, event: dict[str, Any]) -> None:
+        """gc has marked a pod as garbage.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_collected(self, event: dict[str, Any]) -> None:
+        """A pod is gone from pods/, and nothing on the host is its any more.
+
+        .. versionadded:: interface 1
+        """
+
+    @hookspec
+    def podium_pod_gc_failed(self, event: dict[str, Any]) -> None:
+        """A pod could not be collected, for the first time; it is kept.
+
+        .. versionadded:: interface 1
+        """

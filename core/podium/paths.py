@@ -15,6 +15,7 @@
       backup/format-<n>/        what a migration changed, as it was
       migrations.log
       lost+found/               what fsck removed
+      events/                   what happened: log, log.1 …
       cache/                    may be deleted at any time
 
 Nothing stores an absolute path: a data directory can be moved, or reached by another name.
@@ -84,6 +85,11 @@ class DataDir:
     def kernels(self) -> str:
         """Kernels of guests."""
         return self.at("kernels")
+
+    @property
+    def events(self) -> str:
+        """The log of events, and how far it was delivered."""
+        return self.at("events")
 
     @property
     def index(self) -> str:

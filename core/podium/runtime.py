@@ -12,13 +12,14 @@ from podium.paths import DataDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from podium.actions.logs import LogLine
     from podium.actions.observe import PodInfo
     from podium.appc.pod_manifest import PodManifest
     from podium.config import Config
+    from podium.events.record import Event
     from podium.gc.report import GcReport
     from podium.pods.request import PodRequest, RunOptions, RunResult
     from podium.store.collecting import Collected
@@ -222,6 +223,33 @@ class Runtime:
 
         export(self._write(), ref, file, app)
 
+    # events
+
+    def events(
+        self, follow: bool = False, since: float | None = None, filters: Mapping[str, str] | None = None
+    ) -> Iterator[Event]:
+        """What happened, the oldest first; `since` in seconds since the epoch. With `follow` it never ends."""
+        from podium.actions.events import events
+
+        return events(self._read(), follow, since, filters or {})
+
+    def hooks(self) -> dict[str, Any]:
+        """Who is told of events, and what went wrong."""
+        from podium.actions.events import list_hooks
+
+        return list_hooks(self._read())
+
+    def test_hook(self, name: str, kind: str) -> tuple[str | None, str]:
+        """Run a hook's command on a made-up event; returns what went wrong, or None, and its standard error."""
+        from podium.actions.events import test_hook
+
+        return test_hook(self._read(), name, kind)
+
+    def _wake(self) -> None:
+        from podium.actions.events import wake
+
+        wake(self._read())
+
     # images
 
     def _store(self, *, write: bool) -> Store:
@@ -238,7 +266,7 @@ class Runtime:
         """Import an image from a file or folder."""
         from podium.images.importing import import_path
 
-        return import_path(
+        image = import_path(
             self._store(write=True),
             path,
             name=name,
@@ -247,6 +275,8 @@ class Runtime:
             platform=platform,
             progress=self._progress,
         )
+        self._wake()
+        return image
 
     def images(self) -> Sequence[tuple[Image, float | None]]:
         """All images, each with the time (seconds since the epoch) when a pod last used it."""
@@ -263,7 +293,9 @@ class Runtime:
 
     def remove_image(self, ref: str) -> str:
         """Remove an image that no pod uses; returns its id."""
-        return self._store(write=True).remove(ref)
+        removed = self._store(write=True).remove(ref)
+        self._wake()
+        return removed
 
     def tag_image(self, ref: str, name: str) -> Image:
         """Give an image another name."""
@@ -291,6 +323,8 @@ class Runtime:
 
         store = self._store(write=True)
         collected = store.gc(grace_period, dry_run=dry_run)
+        if collected.images:
+            self._wake()
         with store.exclusive():
             return collected, pins.collect(self.data, grace_period, dry_run=dry_run)
 

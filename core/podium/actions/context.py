@@ -7,6 +7,7 @@ from podium.named import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.config import Config
+    from podium.events.emitter import Emitter
     from podium.paths import DataDir
     from podium.store.store import Store
 
@@ -16,6 +17,12 @@ class Context(NamedTuple):
 
     data: DataDir
     config: Config
+
+    def emitter(self) -> Emitter:
+        """Who logs events of pods."""
+        from podium.events.emitter import Emitter
+
+        return Emitter(self.data, self.config.get("hooks", "dir"))
 
     def store(self) -> Store:
         """The images, with the configured limits."""

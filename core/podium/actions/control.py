@@ -11,6 +11,7 @@ from podium.actions.context import Context
 from podium.actions.foreground import signals_forwarded, streams
 from podium.actions.observe import PodInfo
 from podium.errors import BadUsage, Corrupt, Failed, NewerFormat, NotFound, PluginRefused, PodiumError, WrongState
+from podium.events.emitter import stopping
 from podium.paths import DEFAULT_CGROUP
 from podium.pods import envelope as envelopes
 from podium.pods import status
@@ -42,6 +43,7 @@ def stop(context: Context, ref: str, timeout: float, force: bool) -> None:
         raise WrongState(
             f"pod {info.uuid} does not run: it is {info.state}", hint="'podium rm' removes it", subject=info.uuid
         )
+    stopping(info.path)
     _stop_hook(context, info, timeout=timeout, force=force)
     try:
         observe.wait(context, info.uuid, max(timeout, 5.0))
@@ -142,6 +144,7 @@ def remove(context: Context, ref: str, force: bool) -> None:
             raise WrongState(
                 f"pod {info.uuid} is running", hint=f"'podium stop {info.uuid}' first, or --force", subject=info.uuid
             )
+        stopping(info.path)
         _stop_hook(context, info, timeout=10.0, force=True)
         try:
             observe.wait(context, info.uuid, 10.0)

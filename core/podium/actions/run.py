@@ -96,6 +96,7 @@ def _start(
         pod = lifecycle.move(context.data, pod, RUN)
         trace("run:moved")
         args = {"lock": fd, "stdio": stdio and list(stdio), "tty": how.tty, "via": via, "remove": how.remove}
+        args["hooks"] = context.config.get("hooks", "dir")
         number = worker.begin("run", pod.path, args)
     except BaseException:
         worker.close()

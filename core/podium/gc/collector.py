@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from podium.events.emitter import Emitter
 from podium.gc.marking import Marker
 from podium.gc.report import Dispatched as Dispatched
 from podium.gc.report import Failure as Failure
@@ -39,7 +40,8 @@ def mark(
 
 
 def _mark(data: DataDir, config: Config, pods: list[PodRef], expire_prepared: float, dry_run: bool) -> Marking:
-    return Marker(data, config.get("cgroup", "parent"), expire_prepared, dry_run=dry_run).mark(pods)
+    emitter = Emitter(data, config.get("hooks", "dir"))
+    return Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods)
 
 
 def collect(

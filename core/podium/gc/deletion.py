@@ -51,13 +51,19 @@ class Deletion:
         data: where.
         done: called, by this thread, for each pod with what went wrong; one that failed is back where it was.
         expected: how many there may be.
+        taken: called with the uuid and the folder of each, before it is deleted.
     """
 
     def __init__(
-        self, data: DataDir, done: Callable[[PodRef, PodiumError | OSError | None], None], expected: int
+        self,
+        data: DataDir,
+        done: Callable[[PodRef, PodiumError | OSError | None], None],
+        expected: int,
+        taken: Callable[[str, str], None] | None = None,
     ) -> None:
         self._data = data
         self._done = done
+        self._taken = taken
         self._threaded = expected > _FEW
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[_Item, Future[PodiumError | OSError | None]]] = deque()
@@ -115,6 +121,8 @@ class Deletion:
             pass  # it became a pod
 
     def _start(self, item: _Item) -> None:
+        if self._taken is not None:
+            self._taken(item.pod.uuid, os.path.join(item.parent, item.name))
         if not self._threaded:
             self._done(item.pod, _remove(item))
             trace("gc:deleted")

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from podium.events.emitter import Emitter
     from podium.pods.lifecycle import PodRef
 
 _TO = {EMBRYO: GARBAGE, PREPARE: GARBAGE, PREPARED: GARBAGE, RUN: EXITED_GARBAGE}
@@ -40,13 +41,23 @@ class Marker:
         data: where.
         parent: of the pods' cgroups, as configured.
         expire_prepared: seconds after which a prepared pod that nobody ran is garbage.
+        emitter: logs what was done.
         dry_run: tell, but change nothing.
     """
 
-    def __init__(self, data: DataDir, parent: str, expire_prepared: float, *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        data: DataDir,
+        parent: str,
+        expire_prepared: float,
+        emitter: Emitter | None = None,
+        *,
+        dry_run: bool,
+    ) -> None:
         self._data = data
         self._parent = parent
         self._expire = expire_prepared
+        self._emitter = emitter
         self._dry = dry_run
         self._now = grace.now()
         self._cgroups: dict[str, set[str]] = {}
@@ -119,9 +130,13 @@ class Marker:
                 # Where no end was recorded, the grace period begins now.
                 grace.age(pod.path, grace.ended(known.runtime), self._now)
             trace("gc:mark")
+            if self._emitter is not None and pod.phase == PREPARED:
+                self._emitter.pod(PREPARED, pod.path, pod.uuid)  # its folder will not tell that it was
             # Not fsynced: if a power loss undoes it, the next gc marks the pod again.
-            lifecycle.move(self._data, pod, _TO[pod.phase], durable=False)
+            moved = lifecycle.move(self._data, pod, _TO[pod.phase], durable=False)
             trace("gc:marked")
+            if self._emitter is not None:
+                self._emitter.pod(moved.phase, moved.path, moved.uuid)
         self.done.marked.append(pod.uuid)
         self.done.known[pod.uuid] = known
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from podium.errors import Corrupt, InterfaceMismatch, PluginFailed, PluginRefused, PodiumError
+from podium.events.emitter import COLLECTED, Emitter
 from podium.gc import audit, grace, knowledge, reclaim
 from podium.gc.deletion import Deletion
 from podium.gc.marking import cgroup_paths
@@ -67,6 +68,7 @@ class Sweep:
         self._known = known
         self._dry = dry_run
         self._now = grace.now()
+        self._emitter = Emitter(data, config.get("hooks", "dir"))
         self._dispatcher = Dispatcher(data, config)
         self._loaded: set[Choice] = set()
         self._unusable: dict[Choice, str] = {}
@@ -86,11 +88,14 @@ class Sweep:
             pods: where they were last seen.
             wait: for one that somebody else is at, until he is done.
         """
-        with Deletion(self._data, self._deleted, len(pods)) as self._deletion:
+        with Deletion(self._data, self._deleted, len(pods), self._taken) as self._deletion:
             for start in range(0, len(pods), _AHEAD):
                 jobs = [job for pod in pods[start : start + _AHEAD] if (job := self._begin(pod, wait)) is not None]
                 for job in jobs:
                     self._finish(job)
+
+    def _taken(self, uuid: str, folder: str) -> None:
+        self._emitter.pod(COLLECTED, folder, uuid)
 
     def _deleted(self, pod: PodRef, error: PodiumError | OSError | None) -> None:
         if error is None:
@@ -253,6 +258,7 @@ class Sweep:
     def _failed(self, pod: PodRef, error: PodiumError | OSError) -> None:
         reason = error.reason if isinstance(error, PodiumError) else "os-error"
         attempts = record_failure(pod.path, reason, str(error))
+        self._emitter.pod(pod.phase, pod.path, pod.uuid)
         self._report.failed.append(Failure(pod.uuid, reason, str(error), attempts))
 
     def finish_deletions(self) -> None:
@@ -261,7 +267,7 @@ class Sweep:
             return
         from podium.store import workspace
 
-        with Deletion(self._data, self._deleted, 0) as deletion:
+        with Deletion(self._data, self._deleted, 0, self._taken) as deletion:
             deletion.take_abandoned()
         workspace.sweep(self._data)
 

@@ -15,9 +15,11 @@ from types import TracebackType
 
 from podium.clock import rfc3339, since_boot
 from podium.errors import PodiumError
+from podium.events.emitter import Emitter
 from podium.linux import cgroup, procs
 from podium.linux.signals import FORWARDED
 from podium.named import NamedTuple
+from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
 from podium.sandbox.confine import limits_of
@@ -45,6 +47,7 @@ class Options(NamedTuple):
         tty: the app gets a terminal.
         via: how the code was found.
         remove: the pod is to be collected as soon as it has ended.
+        hooks: the folder of commands on events.
     """
 
     lock: int
@@ -52,6 +55,7 @@ class Options(NamedTuple):
     tty: bool = False
     via: str = "installed"
     remove: bool = False
+    hooks: str = ""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Options:
@@ -71,6 +75,7 @@ class PodSupervisor:
         self._options = options
         self._notify = notify
         self._caller: socket | None = caller if options.stdio else None
+        self._emitter = Emitter(DataDir(pod.data_root), options.hooks)
         self._apps: list[AppProcess] = []
         self._runtime = status.Runtime()
         self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
@@ -133,6 +138,7 @@ class PodSupervisor:
         if self._terminal is not None:
             self._terminal.raw()
         if all(app.was_started for app in self._apps):
+            self._emit()
             self._notify("started", {"pid": os.getpid()})
             trace("run:started")
         else:
@@ -168,6 +174,10 @@ class PodSupervisor:
             self._update(finished=rfc3339(), finished_boottime=since_boot(), boot=procs.boot_id(), exit_code=code)
         except OSError as e:
             print(f"the end of the pod can't be recorded: {e}", flush=True)
+        self._emit()
+
+    def _emit(self) -> None:
+        self._emitter.pod(RUN, self._pod.dir, self._pod.uuid)
 
     def make_cgroup(self) -> str:
         """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy."""
@@ -268,8 +278,11 @@ class PodSupervisor:
     def _reap(self) -> None:
         for app in self._apps:
             before = app.alive
-            if app.reap() and before and not app.alive and app.exit_code:
+            if not app.reap():
+                continue
+            if before and not app.alive and app.exit_code:
                 self._stop()  # one has failed, so the pod ends
+            self._emit()
 
     def _stop(self) -> None:
         """Ask what still runs to end, last started first."""

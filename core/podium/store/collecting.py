@@ -11,6 +11,7 @@ import time
 
 from podium.clock import parse
 from podium.errors import Corrupt
+from podium.events import images as events
 from podium.linux.files import fsync_dir
 from podium.named import NamedTuple
 from podium.paths import DataDir
@@ -54,7 +55,8 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
     """Remove an image's record, and its tree and blobs if no other needs them; returns trees, blobs and bytes."""
     for reference in image.references:
         naming.forget(data, reference)
-    os.unlink(data.image(image.hex))
+    with events.transition(data, events.REMOVED, image.hex, image.name, image.imported):
+        os.unlink(data.image(image.hex))
     usage.forget(data, image.hex)
     fsync_dir(data.images)  # first: a record without its blobs would be damage, blobs without a record are not
     others, problems = index.survey(data)
@@ -89,7 +91,8 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
                 if not dry_run:
                     for name in image.references:
                         naming.forget(data, name)
-                    os.unlink(data.image(image.hex))
+                    with events.transition(data, events.REMOVED, image.hex, image.name, image.imported):
+                        os.unlink(data.image(image.hex))
                     usage.forget(data, image.hex)
             else:
                 left.append(image)

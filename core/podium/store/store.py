@@ -11,6 +11,7 @@ import os
 from podium import records
 from podium.clock import rfc3339
 from podium.errors import Ambiguous, BadUsage, Corrupt, InUse, LimitExceeded, NotFound
+from podium.events import images as events
 from podium.paths import DataDir
 from podium.store import locks, naming, usage
 from podium.store.image import PREFIX, Image, read_record
@@ -145,7 +146,10 @@ class Store:
             names = image.references
             if known is not None:
                 image = image._replace(imported=known.imported)
-            return self._give(image, names, known.references if known else [])
+            if known is not None:
+                return self._give(image, names, known.references)
+            with events.transition(self.data, events.IMPORTED, image.hex, image.name, image.imported):
+                return self._give(image, names, [])
 
     def tag(self, ref: str, name: str) -> Image:
         """Give an image a further name, NAME[:TAG], which it takes from whoever has it.

@@ -1,0 +1,1 @@
+"""What happened to images and pods: a log of transitions, and who is told of them."""

@@ -1,0 +1,179 @@
+"""Events: one life of a pod as the log, a TOML hook and an event plugin see it; and podium killed around an event."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from support.command import Podium
+from support.distributions import Venv, make_plugin_dist
+from support.fly import until
+
+LIFE = ["pod-prepared", "pod-started", "app-exited", "pod-exited", "pod-marked", "pod-collected"]
+GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
+PLUGIN = """
+import json
+from podium.hookspecs import hookimpl
+
+def _write(event):
+    with open({path!r}, "a") as f:
+        f.write(json.dumps(event) + "\\n")
+
+@hookimpl
+def podium_pod_started(event):
+    raise RuntimeError("told you so")
+
+""" + "\n".join(
+    f"@hookimpl\ndef podium_{kind}(event):\n    _write(event)\n"
+    for kind in ("image_imported", "pod_prepared", "app_exited", "pod_exited", "pod_marked", "pod_collected")
+)
+
+
+def _lines(path: str) -> list[dict[str, Any]]:
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def _events(podium: Podium, *args: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in podium("events", *args, "--format", "json").stdout.splitlines()]
+
+
+def _config(podium: Podium, test_dir: str) -> str:
+    """A folder for hooks, which podium is configured to use."""
+    folder = os.path.join(test_dir, "hooks.d")
+    os.mkdir(folder)
+    with open(podium.config, encoding="utf-8") as f:
+        config = f.read()
+    podium.config = os.path.join(test_dir, "with-hooks.toml")
+    with open(podium.config, "w", encoding="utf-8") as f:
+        f.write(f'{config}[hooks]\ndir = "{folder}"\n')
+    return folder
+
+
+def _hook(folder: str, name: str, script: str, more: str = "") -> None:
+    with open(os.path.join(folder, f"{name}.toml"), "w", encoding="utf-8") as f:
+        f.write(f"command = {json.dumps(['/bin/sh', '-c', script])}\n{more}\n")
+
+
+@pytest.mark.parametrize("stage1", ["fly", "nspawn"])
+def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
+    podium: Podium, busybox_rootfs: str, test_dir: str, stage1: str
+) -> None:
+    folder, seen, told = _config(podium, test_dir), os.path.join(test_dir, "seen"), os.path.join(test_dir, "told")
+    wheel = make_plugin_dist(
+        os.path.join(test_dir, "dist"), "event-sample", "1.0", PLUGIN.format(path=told), group="podium.hooks"
+    )
+    podium = podium.using(Venv.make(os.path.join(test_dir, "venv"), wheel).podium)
+    _hook(folder, "all", f"cat >> {seen}")
+    _hook(folder, "hangs", "echo stuck >&2; sleep 1000", 'timeout = "0.2s"\nevents = ["pod-exited"]')
+    _hook(folder, "other", f"cat >> {seen}", '[filter]\nstage1 = "no-such"')
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    podium("run", "--stage1", stage1, "--net", "host", "box")
+    podium(*GC)
+    log = _events(podium)
+    assert [e["kind"] for e in log] == ["image-imported", *LIFE]
+    assert len({e["id"] for e in log}) == len(log)
+    until(lambda: any(e["kind"] == "pod-collected" for e in _lines(told)), "the last event at the plugin")
+    assert [e["id"] for e in _lines(seen)] == [e["id"] for e in log]
+    assert [e["kind"] for e in _lines(told)] == [e["kind"] for e in log if e["kind"] != "pod-started"]
+    hooks = podium.json("hooks", "list")
+    failed = {f["consumer"]: f for f in hooks["failures"]}
+    assert set(failed) == {"hook hangs", "plugin event-sample"}
+    assert failed["hook hangs"]["stderr"] == "stuck\n" and "killed" in failed["hook hangs"]["message"]
+    assert "told you so" in failed["plugin event-sample"]["stderr"]
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["prepare:prepared", "run:moved", "run:ended", "run:finished", "event:due", "event:logged", "event:noted"],
+)
+def test_a_kill_between_transition_and_event_loses_none(podium: Podium, busybox_rootfs: str, point: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    dying = podium.using(podium.binary, PODIUM_TRACE_KILL=point)
+    dying("run", "--stage1", "fly", "--net", "host", "box", check=None)
+    for _ in range(2):
+        podium(*GC)
+    assert podium.pods() == {}
+    kinds = {e["id"]: e["kind"] for e in _events(podium) if e["kind"] != "image-imported"}
+    ran = {"prepare:prepared": 0, "event:due": 0, "event:logged": 0, "event:noted": 0, "run:moved": 0}.get(point, 1)
+    expected = LIFE if ran else [k for k in LIFE if k not in ("pod-started", "app-exited")]
+    assert [k for k in kinds.values() if k in expected and k != "pod-exited"] == [
+        k for k in expected if k != "pod-exited"
+    ]
+    assert ("pod-exited" in kinds.values()) or not ran
+
+
+@pytest.mark.parametrize("point", ["gc:marked", "gc:deleting", "gc:deleted", "event:due", "event:logged"])
+def test_a_kill_of_gc_loses_no_event(podium: Podium, busybox_rootfs: str, point: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    podium("run", "--stage1", "fly", "--net", "host", "box")
+    podium.using(podium.binary, PODIUM_TRACE_KILL=point)(*GC, check=-9)
+    podium(*GC)
+    kinds = {e["id"]: e["kind"] for e in _events(podium)}
+    assert list(kinds.values()) == ["image-imported", *LIFE]
+
+
+@pytest.mark.parametrize("point", ["event:intended", "image:named", "event:image-due", "event:image-logged"])
+def test_a_kill_of_an_import_loses_no_event(podium: Podium, busybox_rootfs: str, point: str) -> None:
+    words = ("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    podium.using(podium.binary, PODIUM_TRACE_KILL=point)(*words, check=-9)
+    there = len(podium.json("image", "list")["images"])
+    assert len({e["id"] for e in _events(podium)}) == there
+    podium(*words)
+    podium("image", "rm", "box")
+    assert [*{e["id"]: e["kind"] for e in _events(podium)}.values()] == ["image-imported", "image-removed"]
+
+
+def test_stop_is_an_event_and_follow_is_woken(podium: Podium, busybox_rootfs: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sleep")
+    follower = podium.start("events", "--follow", "--filter", "kind=pod-stopped", "--format", "json")
+    try:
+        uuid = podium.out("run", "--detach", "--stage1", "fly", "--net", "host", "box", "--", "1000")
+        podium("stop", "--force", uuid)
+        assert follower.stdout is not None
+        assert json.loads(follower.stdout.readline())["subject"] == uuid
+    finally:
+        follower.kill()
+        follower.communicate()
+    assert [e["kind"] for e in _events(podium, "--filter", f"subject={uuid}")][-2:] == ["pod-exited", "pod-stopped"]
+
+
+def test_half_a_line_and_damage_cost_one_event(podium: Podium, busybox_rootfs: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    with open(os.path.join(podium.dir, "events", "log"), "ab") as f:
+        f.write(b'{"schema":"podium.event/1","id":"ha')
+    podium("image", "rm", "box")
+    assert [(e["kind"], e["seq"]) for e in _events(podium)] == [("image-imported", 1), ("image-removed", 2)]
+
+
+def test_hooks_test_says_what_is_wrong(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
+    folder = _config(podium, test_dir)
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    _hook(folder, "good", 'grep -q pod-exited && test "$A" = b', '[environment]\nA = "b"')
+    _hook(folder, "bad", "echo why >&2; exit 3")
+    _hook(folder, "odd", "true", 'eventz = ["x"]')
+    podium("hooks", "test", "good")
+    assert "why" in podium("hooks", "test", "bad", check=1).stderr
+    assert "eventz" in podium("hooks", "test", "odd", check=2).stderr
+    podium("hooks", "test", "none", check=None)
+    assert "eventz" in podium("hooks", "list").stderr
+
+
+def test_python_api_is_lazy_and_sees_events(podium: Podium, busybox_rootfs: str) -> None:
+    script = (
+        "import sys, podium; assert 'podium.runtime' not in sys.modules\n"
+        "r = podium.Runtime(sys.argv[1], sys.argv[2])\n"
+        "r.import_image(sys.argv[3], name='box', exec=['/bin/true'])\n"
+        "print([e.kind for e in r.events()])\n"
+    )
+    python = os.path.join(os.path.dirname(podium.binary), "python")
+    done = subprocess.run(
+        [python, "-c", script, podium.dir, podium.config, busybox_rootfs], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['image-imported']\n"
