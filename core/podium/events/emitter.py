@@ -53,6 +53,9 @@ class Emitter:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             noted = set(os.pread(fd, 1 << 20, 0).decode(errors="replace").split("\n"))
+            failed = os.path.join(folder, lifecycle.GC_FAILED)
+            if phase in (EXITED_GARBAGE, GARBAGE) and "marked" in noted and not os.path.lexists(failed):
+                return  # gc asks again for each pod that it collects: in vain but for those that another gc marked
             try:
                 envelope = envelopes.read(folder)
             except (Corrupt, OSError):
@@ -124,7 +127,8 @@ def _run(phase: str, folder: str, envelope: envelopes.Envelope | None) -> _Due:
             now = status.read_app(folder, app.name)
         except (Corrupt, OSError):
             continue
-        last = now.restarts + (now.state == "exited")
+        # One that was running when its supervisor was killed has ended with the pod, nobody knows how.
+        last = now.restarts + (now.state == "exited" or (now.state == "running" and phase == EXITED_GARBAGE))
         of_app: _Due = []
         for number in range(last):
             code = now.exit_code if number == last - 1 and now.state != "running" else None

@@ -134,6 +134,7 @@ class Sweep:
     def _finish(self, job: _Job) -> None:
         fd = job.fd
         try:
+            self._emitter.pod(job.pod.phase, job.pod.path, job.pod.uuid)
             self._release(job)
             trace("gc:delete")
             self._deletion.take(job.pod, fd)
