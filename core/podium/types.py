@@ -377,7 +377,7 @@ class Ledger(Protocol):
 
 
 class Resource(Record):
-    """A ledger entry: `kind` of mount, netns, link, address, nft, cgroup, process, loop, socket, path."""
+    """A ledger entry: `kind` of mount, netns, link, address, nft, cgroup, process, loop, socket, path, ids."""
 
     number: int
     kind: str

@@ -119,7 +119,7 @@ def test_nothing_is_left_after_sigkill(box: Podium, victim: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [(("--net", "nowhere"), "network:cni"), (("--private-users",), "private-users"), (("--dns", "1.1.1.1"), "dns")],
+    [(("--net", "nowhere"), "network:cni"), (("--dns", "1.1.1.1"), "dns")],
 )
 def test_what_it_lacks_is_refused_by_name(box: Podium, options: tuple[str, ...], name: str) -> None:
     assert name in box("prepare", *options, "box", "--", "true", check=2).stderr

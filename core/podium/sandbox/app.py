@@ -104,6 +104,10 @@ def _become(
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
                 f.write(str(launch.oom_score_adj))
         have = caps.current()
+        retain = have["bounding"] if launch.capabilities is None else frozenset(launch.capabilities)
+        if "user" in namespace_fds:
+            # Who joins a user namespace has every capability there, also those that the host's bounding set lacks.
+            have["bounding"] = frozenset(range(caps.last() + 1))
         step = "rlimits"
         for name, (soft, hard) in launch.rlimits.items():
             try:
@@ -125,7 +129,6 @@ def _become(
         os.chdir("/")
         step = "user and capabilities"
         os.setgroups(launch.groups)
-        retain = None if launch.capabilities is None else frozenset(launch.capabilities)
         caps.become(launch.uid, launch.gid, retain, have)
         step = "working directory"
         os.chdir(launch.cwd)

@@ -23,8 +23,9 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
     """
     root = os.open(rootfs.path(pod, app), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        who = identify(root, app.user, app.group, app.supplementary_gids)
-        _make_working_dir(root, app.working_dir)
+        owner = sandbox_ids(sandbox)
+        who = identify(root, app.user, app.group, app.supplementary_gids, owner)
+        _make_working_dir(root, app.working_dir, owner)
     finally:
         os.close(root)
     environment = {"PATH": DEFAULT_PATH, "HOME": who.home, "AC_APP_NAME": app.name, **app.environment}
@@ -71,7 +72,12 @@ def check(app: App) -> None:
         )
 
 
-def _make_working_dir(root: int, path: str) -> None:
+def sandbox_ids(sandbox: Sandbox) -> int:
+    """What 0 in the sandbox is on the host; 0 for one of a plugin that knows no user namespaces."""
+    return int(getattr(sandbox, "ids", 0))
+
+
+def _make_working_dir(root: int, path: str, owner: int) -> None:
     """As OCI runtimes do: a working folder that the image lacks is made."""
     from podium.linux.resolve import make_dirs_in_root
 
@@ -79,7 +85,9 @@ def _make_working_dir(root: int, path: str) -> None:
         os.close(open_in_root(root, path, os.O_PATH | os.O_CLOEXEC))
     except FileNotFoundError:
         try:
-            os.close(make_dirs_in_root(root, path, 0o755))
+            made = make_dirs_in_root(root, path, 0o755)
+            os.chown(f"/proc/self/fd/{made}", owner, owner)
+            os.close(made)
         except OSError:
             return  # a read-only rootfs: the app's start names the folder
 

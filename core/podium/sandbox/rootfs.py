@@ -53,8 +53,13 @@ def _supports_overlay(pod: Pod, base: str) -> bool:
     return answer.endswith("yes")
 
 
-def assemble(pod: Pod, app: App) -> str:
+def assemble(pod: Pod, app: App, ids: int = 0) -> str:
     """Mount the app's rootfs in the caller's (private) mount namespace; returns its path.
+
+    Args:
+        pod: the pod.
+        app: the app.
+        ids: base of the pod's range of ids, by which its files' owners are raised (`podium.sandbox.idrange`).
 
     The overlay is volatile: else the kernel would write the whole file system out when the pod ends (and it does not
     matter to a pod, which runs once, what a power failure leaves of its rootfs). See docs/adr/0004-volatile-overlay.md.
@@ -63,9 +68,30 @@ def assemble(pod: Pod, app: App) -> str:
     target = path(pod, app)
     upper = os.path.join(base, "upper")
     if os.path.isdir(upper):
-        overlay.mount_overlay(target, [app.rootfs], upper, os.path.join(base, "work"), volatile=True)
+        lower = app.rootfs if ids == 0 else _mapped(app, base, upper, ids)
+        overlay.mount_overlay(target, [lower], upper, os.path.join(base, "work"), volatile=True)
     else:
         mount.bind(target, target, recursive=True)  # a mount of its own, to be made read-only or to carry others
+    return target
+
+
+def _mapped(app: App, base: str, upper: str, ids: int) -> str:
+    """The tree as seen by the pod's range: an overlay can't be mapped, its lower folder can; the upper one is owned."""
+    origin = os.stat(app.rootfs)
+    os.chown(upper, ids + origin.st_uid, ids + origin.st_gid)
+    return _bind_mapped(app.rootfs, os.path.join(base, "lower"), base=ids, inside=0)
+
+
+def _bind_mapped(source: str, target: str, base: int, inside: int) -> str:
+    from podium.linux.idmap import bind_mapped, user_namespace
+    from podium.sandbox.idrange import COUNT
+
+    os.makedirs(target, mode=0o755, exist_ok=True)
+    user_ns = user_namespace(base, COUNT, inside)
+    try:
+        bind_mapped(source, target, user_ns)
+    finally:
+        os.close(user_ns)
     return target
 
 
@@ -74,6 +100,9 @@ def assemble_ended(pod: Pod, app: App) -> str:
     target = path(pod, app)
     upper = os.path.join(folder(pod, app), "upper")
     if os.path.isdir(upper):
+        ids = os.stat(upper).st_uid - os.stat(app.rootfs).st_uid
+        if ids:  # of a pod with a range of ids, whose files are shown as the pod saw them
+            upper = _bind_mapped(upper, os.path.join(folder(pod, app), "lower"), base=0, inside=ids)
         overlay.mount_overlay(target, [upper, app.rootfs], None, None)
     return target
 

@@ -22,7 +22,7 @@ class Identity(NamedTuple):
     name: str
 
 
-def identify(root: int, user: str, group: str, supplementary: tuple[str, ...]) -> Identity:
+def identify(root: int, user: str, group: str, supplementary: tuple[str, ...], base: int = 0) -> Identity:
     """Numbers for an app's user, group and supplementary groups.
 
     Args:
@@ -30,6 +30,7 @@ def identify(root: int, user: str, group: str, supplementary: tuple[str, ...]) -
         user: name, number, or absolute path of a file of the rootfs whose owner is meant (appc aci.md, "user").
         group: likewise; empty: the user's own, as /etc/passwd has it, else 0.
         supplementary: names or numbers; added to the groups whose member a *named* user is.
+        base: what 0 in the rootfs is on the host, where files' owners are meant.
 
     Raises:
         BadInput: names what the image does not have.
@@ -42,27 +43,27 @@ def identify(root: int, user: str, group: str, supplementary: tuple[str, ...]) -
     elif user.isascii() and user.isdigit():
         uid = _number(user, "user")
     elif user.startswith("/"):
-        uid = _stat(root, user).st_uid
+        uid = _stat(root, user).st_uid - base
     else:
         raise BadInput(f"user {user!r} is not in the image's /etc/passwd", subject=user)
     if group:
-        gid = _group(root, groups, group)
+        gid = _group(root, groups, group, base)
     else:
         gid = _number(entry[3], "/etc/passwd") if entry else 0
     member = [_number(e[2], "/etc/group") for e in groups if entry and entry[0] in e[3].split(",")]
-    extra = [_group(root, groups, name) for name in supplementary]
+    extra = [_group(root, groups, name, base) for name in supplementary]
     all_groups = tuple(dict.fromkeys(g for g in (*member, *extra) if g != gid))
     return Identity(uid, gid, all_groups, entry[5] if entry and entry[5] else "/", entry[0] if entry else user)
 
 
-def _group(root: int, groups: list[list[str]], group: str) -> int:
+def _group(root: int, groups: list[list[str]], group: str, base: int) -> int:
     for entry in groups:
         if entry[0] == group:
             return _number(entry[2], "/etc/group")
     if group.isascii() and group.isdigit():
         return _number(group, "group")
     if group.startswith("/"):
-        return _stat(root, group).st_gid
+        return _stat(root, group).st_gid - base
     raise BadInput(f"group {group!r} is not in the image's /etc/group", subject=group)
 
 

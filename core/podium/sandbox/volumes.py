@@ -67,8 +67,13 @@ def check_sources(pod: Pod) -> None:
         source_of(pod, volume)
 
 
-def make_volumes(pod: Pod) -> None:
-    """Make the pod's empty volumes, and mount its tmpfs ones, in the caller's mount namespace."""
+def make_volumes(pod: Pod, ids: int = 0) -> None:
+    """Make the pod's empty volumes, and mount its tmpfs ones, in the caller's mount namespace.
+
+    Args:
+        pod: the pod.
+        ids: base of the pod's range of ids, to which the volumes' owners belong.
+    """
     for volume in pod.volumes.values():
         if volume.kind == "host":
             continue
@@ -76,8 +81,8 @@ def make_volumes(pod: Pod) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
         if volume.kind == "tmpfs":
             size = "" if volume.size is None else f",size={volume.size}"
-            options = f"mode={volume.mode:o},uid={volume.uid},gid={volume.gid}{size}"
+            options = f"mode={volume.mode:o},uid={ids + volume.uid},gid={ids + volume.gid}{size}"
             mount.mount("tmpfs", path, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, options)
         else:
-            os.chown(path, volume.uid, volume.gid)
+            os.chown(path, ids + volume.uid, ids + volume.gid)
             os.chmod(path, volume.mode)

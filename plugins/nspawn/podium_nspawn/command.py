@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podium.sandbox.idrange import COUNT, IdRange
 from podium.types import Pod
 
 PLACEHOLDER = "/usr/bin/busybox"
@@ -22,9 +23,12 @@ def hostname(pod: Pod) -> str:
     return pod.hostname or pod.name or f"podium-{pod.uuid[:8]}"
 
 
-def arguments(pod: Pod, root: str) -> list[str]:
-    """argv that makes the sandbox around `root`, with a placeholder as its only process."""
+def arguments(pod: Pod, root: str, ids: IdRange | None = None) -> list[str]:
+    """argv that makes the sandbox around `root`, with a placeholder as its only process, in the user ids `ids`."""
     private = ["--private-network"] if pod.network.names == ("none",) else []
+    users = []
+    if ids is not None:  # everything in it is owned as it has to be already
+        users = [f"--private-users={ids.base}:{COUNT}", "--private-users-ownership=off"]
     return [
         "systemd-nspawn",
         "--quiet",
@@ -39,6 +43,7 @@ def arguments(pod: Pod, root: str) -> list[str]:
         f"--hostname={hostname(pod)}",
         f"--uuid={pod.uuid.replace('-', '')}",
         *private,
+        *users,
         f"--directory={root}",
         PLACEHOLDER,
         "sleep",

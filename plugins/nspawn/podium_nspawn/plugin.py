@@ -14,9 +14,15 @@ from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopReq
 
 VERSION = "0.1.0"
 MAX_APPS = 20
-KINDS = ("mnt", "pid", "ipc", "uts", "net")
 
-CAPABILITIES = sandbox.CAPABILITIES | {"apps", "hostname", "network:host", "network:none", "isolator:sysctl"}
+CAPABILITIES = sandbox.CAPABILITIES | {
+    "apps",
+    "hostname",
+    "network:host",
+    "network:none",
+    "isolator:sysctl",
+    "private-users",
+}
 
 
 @hookimpl
@@ -70,7 +76,22 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
     for app in pod.apps:
         confine.check(app)
         overlay = rootfs.prepare(pod, app) and overlay
+    if pod.private_users:
+        _check_users(pod, overlay)
     return {"overlay": overlay}
+
+
+def _check_users(pod: Pod, overlay: bool) -> None:
+    from podium.errors import HostLacks
+    from podium.linux.idmap import can_map
+
+    if not overlay or not all(can_map(app.rootfs) for app in pod.apps):
+        raise HostLacks(
+            f"--private-users: files in {pod.data_root} can't be seen with other owners",
+            hint="it needs user namespaces, and a data directory on a file system with overlays and idmapped mounts "
+            "(ext4, xfs or btrfs, Linux 5.19)",
+            subject=pod.uuid,
+        )
 
 
 @hookimpl
@@ -78,7 +99,12 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
     """See `podium.hookspecs`."""
     from podium_nspawn.sandbox import NspawnSandbox
 
-    made = NspawnSandbox(pod, supervisor.make_cgroup())
+    path, ids = supervisor.make_cgroup(), None
+    if pod.private_users:
+        from podium.sandbox import idrange
+
+        ids = idrange.take(pod, supervisor.ledger)
+    made = NspawnSandbox(pod, path, ids)
     try:
         made.make()
         assert made.leader is not None
@@ -93,9 +119,10 @@ def stage1_enter(pod: Pod, request: EnterRequest) -> int:
     """See `podium.hookspecs`."""
     from podium.linux import namespaces
     from podium.sandbox import control
+    from podium_nspawn.sandbox import kinds
 
     process = control.running(pod, request.app)
-    fds = namespaces.open_namespaces(process, KINDS)
+    fds = namespaces.open_namespaces(process, kinds(pod))
     try:
         return control.enter(pod, request, fds, ptmx=f"/proc/{process.pid}/root/dev/pts/ptmx")
     finally:
@@ -112,7 +139,11 @@ def stage1_stop(pod: Pod, request: StopRequest) -> Any:
 
 @hookimpl
 def stage1_gc(pod: Pod, ledger: Ledger) -> Any:
-    """nspawn takes the pod's cgroup and nothing else: all mounts and namespaces ended with its processes."""
+    """nspawn takes the pod's cgroup and perhaps a range of ids; all mounts and namespaces ended with its processes."""
     from podium.sandbox import control
 
-    return control.release_cgroups(pod, ledger)
+    control.release_cgroups(pod, ledger)
+    for resource in ledger.outstanding():
+        if resource.kind == "ids":  # free with the last process of the pod
+            ledger.released(resource.number, "plugin")
+    return True

@@ -16,21 +16,27 @@ from podium.linux import caps, cgroup, mount, namespaces, procs
 from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir
 from podium.sandbox import paths, rootfs, volumes
+from podium.sandbox.idrange import IdRange
 from podium.types import App, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
 
 START_TIMEOUT = 30.0  # seconds
-_KINDS = ("mnt", "pid", "ipc", "uts", "net")
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
 _OWN_FOLDERS = ("/proc", "/sys", "/dev")
 _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
 _MACHINE_RUN = "/run/systemd/nspawn"
 
 
+def kinds(pod: Pod) -> tuple[str, ...]:
+    """Namespaces that its apps join."""
+    return ("mnt", "pid", "ipc", "uts", "net", *(("user",) if pod.private_users else ()))
+
+
 class NspawnSandbox:
     """See `podium.types.Sandbox`."""
 
-    def __init__(self, pod: Pod, cgroup_path: str) -> None:
+    def __init__(self, pod: Pod, cgroup_path: str, ids: IdRange | None = None) -> None:
+        self._ids = ids
         self._pod = pod
         self._cgroup = f"{cgroup_path}/_sandbox"  # no app's name: those have no underscore
         self._root = os.path.join(pod.stage1_dir, "root")
@@ -42,6 +48,11 @@ class NspawnSandbox:
     def namespaces(self) -> Mapping[str, int]:
         """Those of the sandbox."""
         return self._fds
+
+    @property
+    def ids(self) -> int:
+        """What 0 inside is on the host."""
+        return self._ids.base if self._ids is not None else 0
 
     @property
     def default_capabilities(self) -> Sequence[str] | None:
@@ -67,7 +78,7 @@ class NspawnSandbox:
         mount.unshare_mounts()
         self._hide_machine_folder()
         self._fill_root()
-        volumes.make_volumes(self._pod)
+        volumes.make_volumes(self._pod, self.ids)
         for app in self._pod.apps:
             self._place(app)
         self._start()
@@ -108,7 +119,7 @@ class NspawnSandbox:
         mount.bind(busybox(), os.path.join(self._root, PLACEHOLDER[1:]), read_only=True)
 
     def _place(self, app: App) -> None:
-        path = rootfs.assemble(self._pod, app)
+        path = rootfs.assemble(self._pod, app, self.ids)
         root = open_dir(path)
         try:
             for folder in _OWN_FOLDERS:
@@ -134,7 +145,7 @@ class NspawnSandbox:
         name = f"\0podium/{self._pod.uuid}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.bind(name)
-            argv = arguments(self._pod, self._root)
+            argv = arguments(self._pod, self._root, self._ids)
             cgroup.create(self._cgroup)
             parent = os.getpid()
             self._nspawn = cgroup.fork(self._cgroup)
@@ -144,13 +155,15 @@ class NspawnSandbox:
         self.leader = procs.identify(leader)
         if self.leader is None:
             raise Failed("the sandbox's first process ended at once; see the pod's plugin.log", subject=self._pod.uuid)
-        self._fds = namespaces.open_namespaces(self.leader, _KINDS)
+        self._fds = namespaces.open_namespaces(self.leader, kinds(self._pod))
 
     def _become_nspawn(self, argv: list[str], notify: str, parent: int) -> None:
         """The child's side of the fork: it never returns. What nspawn says goes to the pod's plugin.log."""
         try:
             cgroup.enter(self._cgroup)
             procs.die_with_parent(signal.SIGKILL, parent)
+            if self._ids is not None:
+                os.set_inheritable(self._ids.claim, True)  # nspawn keeps it, and no app gets it
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.execvpe(argv[0], argv, {**ENVIRONMENT, "NOTIFY_SOCKET": notify})
