@@ -86,6 +86,13 @@ def test_verdict_is_kept_for_this_boot_only(root: str, monkeypatch: pytest.Monke
     assert len(asked) == 5
 
 
+def test_passing_reason_is_not_kept(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "ask", lambda: (False, "for now the kernel refuses to run a guest (busy)"))
+    monkeypatch.setattr(accelerator, "DEVICE", "/dev/null")
+    assert accelerator.probe(root)[0] is False
+    assert os.listdir(os.path.join(root, "cache")) == []
+
+
 def test_timeout_is_not_kept(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "ask", lambda: None)
     monkeypatch.setattr(accelerator, "DEVICE", "/dev/null")
