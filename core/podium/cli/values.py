@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from podium.errors import BadUsage
+
+_INF = float("inf")  # `math` costs 0.2 ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def flag(text: str) -> bool:
     return text == "true"
 
 
-def whole(low: int, high: float = inf) -> Callable[[str], int]:
+def whole(low: int, high: float = _INF) -> Callable[[str], int]:
     """A converter to a whole number between two bounds."""
 
     def convert(text: str) -> int:
         digits = text.removeprefix("-")
         number = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
         if number is None or not low <= number <= high:
-            bounds = f"from {low} to {high}" if high != inf else f"of {low} or more"
+            bounds = f"from {low} to {high}" if high != _INF else f"of {low} or more"
             raise ValueError(f"{text!r} is no whole number {bounds}")
         return number
 
@@ -83,7 +83,7 @@ def seconds(text: str) -> float:
 
 def optional_seconds(text: str) -> float:
     """A duration; infinite without."""
-    return seconds(text) if text else inf
+    return seconds(text) if text else _INF
 
 
 def moment(text: str) -> float:
