@@ -148,19 +148,28 @@ def parse_annotations(field: Field | None) -> dict[str, str]:
 
 
 def is_timestamp(text: str) -> bool:
-    """Whether it is a date and time of RFC 3339, section 5.6."""
-    import re
-    from datetime import date
-
-    form = r"(\d{4}-\d\d-\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
-    match = re.fullmatch(form, text, re.ASCII)
-    if match is None:
+    """Whether it is a date and time of RFC 3339, section 5.6. (`re` and `datetime` would cost each run 4 ms.)"""
+    local, zone = (text[:-1], "") if text.endswith(("Z", "z")) else (text[:-6], text[-6:])
+    whole, dot, fraction = local.partition(".")
+    if _shape(whole) != "0000-00-00T00:00:00" or _shape(zone) not in ("", "+00:00", "-00:00"):
         return False
-    try:
-        date.fromisoformat(match[1])
-    except ValueError:
-        return match[1].startswith("0000-")  # Python's calendar starts a year later
-    return True
+    if dot and _shape(fraction) != "0" * len(fraction or "."):
+        return False
+    year, month, day, hour, minute, second = (int(whole[at : at + n]) for at, n in _TIMESTAMP)
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return (
+        1 <= month <= 12
+        and 1 <= day <= (31, 29 if leap else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[month - 1]
+        and (hour < 24 and minute < 60 and second <= 60)
+        and (not zone or (int(zone[1:3]) < 24 and int(zone[4:]) < 60))
+    )
+
+
+_TIMESTAMP = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2))  # where its numbers begin, and their digits
+
+
+def _shape(text: str) -> str:
+    return "".join(["0" if c in "0123456789" else c for c in text]).upper()
 
 
 def parse_port(field: Field) -> Port:
