@@ -4,7 +4,7 @@ A folder is first renamed to `tmp/gc-<uuid>`, still locked. So a pod is whole or
 was killed has not deleted, the next one does, since nobody holds its lock. On a file system the renames and removals of
 one process reach the disk in their order, so this holds after a power loss too.
 
-Deleting is most of the work, and the kernel's: threads do it while the next pods are released.
+Deleting is most of the work: of more than a few pods another process does it, while the next ones are released.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 
 from podium.errors import PodiumError
 from podium.gc import grace
-from podium.linux.tree import remove_tree
+from podium.gc.remover import Remover, removed
 from podium.named import NamedTuple
 from podium.paths import GARBAGE, DataDir
 from podium.pods import lock
@@ -25,13 +25,12 @@ from podium.trace import trace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 DELETING = "gc-"  # prefix in tmp/
 _MAKING = "pod-"  # prefix in tmp/ of a pod's folder before it is an embryo
 _ABANDONED = 60.0  # seconds after which an empty folder that nobody locks is nobody's
 _WAITING = 100  # pods; each keeps a descriptor open, of which a process may have 1024
-_FEW = 8  # pods that are not worth a thread
+_FEW = 8  # pods that are not worth a process
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -64,16 +63,19 @@ class Deletion:
         self._data = data
         self._done = done
         self._taken = taken
-        self._threaded = expected > _FEW
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: deque[tuple[_Item, Future[PodiumError | OSError | None]]] = deque()
+        self._apart = expected > _FEW
+        self._remover: Remover | None = None
+        self._pending: deque[_Item] = deque()
 
     def __enter__(self) -> Deletion:
         """All is deleted when the block ends."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.finish()
+        while self._pending:
+            self._settle()
+        if self._remover is not None:
+            self._remover.close()
 
     def take(self, pod: PodRef, fd: int) -> None:
         """Take a pod's folder out of pods/, and its lock over.
@@ -123,39 +125,26 @@ class Deletion:
     def _start(self, item: _Item) -> None:
         if self._taken is not None:
             self._taken(item.pod.uuid, os.path.join(item.parent, item.name))
-        if not self._threaded:
-            self._done(item.pod, _remove(item))
-            trace("gc:deleted")
+        if not self._apart:
+            self._ended(item, removed(item.parent, item.name))
             return
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-        self._pending.append((item, self._pool.submit(_remove, item)))
-        while self._pending and (len(self._pending) >= _WAITING or self._pending[0][1].done()):
+        if self._remover is None:
+            self._remover = Remover()
+        self._pending.append(item)
+        self._remover.begin(item.parent, item.name)
+        while self._pending and (len(self._pending) >= _WAITING or self._remover.ready()):
             self._settle()
 
     def _settle(self) -> None:
-        item, future = self._pending.popleft()
-        self._done(item.pod, future.result())
+        assert self._remover is not None
+        self._ended(self._pending.popleft(), self._remover.result())
+
+    def _ended(self, item: _Item, error: PodiumError | OSError | None) -> None:
+        try:
+            if error is not None:
+                # What is left is the pod's, so it must be seen as such.
+                os.rename(os.path.join(item.parent, item.name), item.pod.path)
+        finally:
+            os.close(item.fd)
+        self._done(item.pod, error)
         trace("gc:deleted")
-
-    def finish(self) -> None:
-        """Wait until all is deleted, and end the threads: a process should have none when it forks."""
-        while self._pending:
-            self._settle()
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
-
-
-def _remove(item: _Item) -> PodiumError | OSError | None:
-    try:
-        remove_tree(item.parent, item.name)
-    except (PodiumError, OSError) as e:
-        # What is left is the pod's, so it must be seen as such.
-        os.rename(os.path.join(item.parent, item.name), item.pod.path)
-        return e
-    finally:
-        os.close(item.fd)
-    return None

@@ -202,7 +202,6 @@ class Sweep:
         choice, worker, number = request
         try:
             if not worker.usable:
-                self._deletion.finish()
                 worker = self._dispatcher.worker(choice)
                 number = worker.begin("gc", pod.path)
             worker.result(number, "gc", self._timeout)
@@ -221,7 +220,6 @@ class Sweep:
         why = "; ".join(choice.why_not)
         if choice.via != "ledger":
             if choice not in self._unusable and choice not in self._loaded:
-                self._deletion.finish()
                 try:
                     self._dispatcher.worker(choice)
                     self._loaded.add(choice)

@@ -63,3 +63,13 @@ def rename_noreplace(old: str, new: str) -> None:
     from podium.linux import syscalls
 
     syscalls.renameat2(syscalls.AT_FDCWD, old, syscalls.AT_FDCWD, new, RENAME_NOREPLACE)
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close all descriptors that this process has, but for those."""
+    low = 0
+    for fd in sorted(keep):
+        if low < fd:  # an empty range would close everything
+            os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))

@@ -221,6 +221,8 @@ def _error(error: Any) -> PodiumError:
 def _become_worker(sock: socket, output: int, pin_folder: str | None, keep: set[int]) -> None:
     """The child's side of the fork: it never returns."""
     try:
+        from podium.linux.files import close_all_but
+
         os.setsid()
         for number in range(1, signal.NSIG):
             if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -230,7 +232,7 @@ def _become_worker(sock: socket, output: int, pin_folder: str | None, keep: set[
         null = os.open(os.devnull, os.O_RDWR)
         for target, source in ((0, null), (1, output), (2, output)):
             os.dup2(source, target)
-        _close_all_but({0, 1, 2, fd, *keep})
+        close_all_but({0, 1, 2, fd, *keep})
         os.chdir("/")
         os.umask(0o022)
         if pin_folder is None:
@@ -259,12 +261,3 @@ def _execute_pin(pin_folder: str, fd: int, keep: set[int]) -> None:
     environment["PODIUM_NATIVE_PATH"] = dumps(native_paths())
     argv = [sys.executable, "-I", "-S", "-B", os.path.join(pin_folder, BOOT), str(fd)]
     os.execve(sys.executable, argv, environment)
-
-
-def _close_all_but(keep: set[int]) -> None:
-    low = 0
-    for fd in sorted(keep):
-        if low < fd:  # an empty range would close everything
-            os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
