@@ -36,6 +36,7 @@ EMBRYO, PREPARE, PREPARED, RUN, EXITED_GARBAGE, GARBAGE = PHASES = (
     "exited-garbage",
     "garbage",
 )
+DELETING = "gc-"  # prefix in tmp/ of a pod that is being deleted
 MANIFEST = "pod"  # the pod manifest's name in a pod's folder
 
 

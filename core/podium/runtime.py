@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from podium.appc.pod_manifest import PodManifest
     from podium.config import Config
     from podium.events.record import Event
+    from podium.fsck.report import Report
     from podium.gc.report import GcReport
     from podium.pods.request import PodRequest, RunOptions, RunResult
     from podium.store.collecting import Collected
@@ -329,6 +330,12 @@ class Runtime:
             return collected, pins.collect(self.data, grace_period, dry_run=dry_run)
 
     # the data directory
+
+    def fsck(self, repair: bool = False) -> Report:
+        """Check all that is stored against each other and its digests; see podium.fsck.checker."""
+        from podium.fsck.checker import check
+
+        return check(Context(self.data, self.config).store(), self._tell, repair=repair)
 
     def migration(self) -> Plan:
         """What there is to migrate."""

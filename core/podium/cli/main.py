@@ -43,6 +43,7 @@ VERBS = {
     "stage1 list": "list the stage1 plugins",
     "stage1 check": "tell what this host lacks for them",
     "stage1 pins": "list the pinned plugin code",
+    "fsck": "check everything that is stored",
     "migrate": "bring the data directory to this podium's format",
     "config": "show the configuration and where it is from",
     "version": "show podium's version",

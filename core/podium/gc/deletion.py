@@ -17,7 +17,7 @@ from podium.errors import PodiumError
 from podium.gc import grace
 from podium.gc.remover import Remover, removed
 from podium.named import NamedTuple
-from podium.paths import GARBAGE, DataDir
+from podium.paths import DELETING, GARBAGE, DataDir
 from podium.pods import lock
 from podium.pods.lifecycle import PodRef, is_uuid
 from podium.trace import trace
@@ -26,7 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DELETING = "gc-"  # prefix in tmp/
 _MAKING = "pod-"  # prefix in tmp/ of a pod's folder before it is an embryo
 _ABANDONED = 60.0  # seconds after which an empty folder that nobody locks is nobody's
 _WAITING = 100  # pods; each keeps a descriptor open, of which a process may have 1024

@@ -96,7 +96,7 @@ class Marker:
         """Without its lock, so that nobody who wants to run it right now finds it locked."""
         try:
             age = grace.elapsed(grace.created(envelopes.read(pod.path).created), self._now)
-        except Corrupt:
+        except (Corrupt, FileNotFoundError):  # where the pod itself is gone, its lock can't be had either
             return False
         return age is not None and age < self._expire
 

@@ -147,6 +147,55 @@ def schema(data: DataDir) -> int | None:
     return version or None
 
 
+def fault(data: DataDir) -> str | None:
+    """What is wrong with the index, all of which is read; None if nothing is, or if it has another schema."""
+    from urllib.parse import quote
+
+    if not os.path.lexists(data.index):
+        return "the index is missing" if _on_disk(data) else None
+    try:
+        if os.path.getsize(data.index) == 0:
+            return "the index is empty"
+        db = sqlite3.connect(f"file:{quote(data.index)}?mode=ro", uri=True, timeout=10.0)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version and version != VERSION:
+                return None
+            (state,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if state != "ok":
+                return f"the index is damaged: {state}"
+            return _difference(data, db)
+        finally:
+            db.close()
+    except (sqlite3.Error, OSError) as e:
+        return f"the index can't be read: {e}"
+
+
+def _difference(data: DataDir, db: sqlite3.Connection) -> str | None:
+    """Whether a row says anything else than the very file that it says it was read from."""
+    found = _on_disk(data)
+    for digits, *identity, record, problem in db.execute("SELECT hex, inode, mtime, size, record, problem FROM images"):
+        if found.get(digits) != tuple(identity):
+            continue  # it is read again at the next use
+        wanted: tuple[set[str], set[str]] = set(), set()
+        text = None
+        try:
+            image = read_record(data, digits)
+            text = json.dumps(image.record(), separators=(",", ":"))
+            wanted = set(image.references), {b.digest for b in image.blobs}
+        except FileNotFoundError:
+            continue
+        except Corrupt:
+            pass
+        got = tuple(
+            {row[0] for row in db.execute(f"SELECT {column} FROM {table} WHERE hex = ?", (digits,))}
+            for column, table in (("reference", "names"), ("digest", "blobs"))
+        )
+        if record != text or got != wanted or (text is None) != (problem is not None):
+            return f"the index says something else of image {digits[:12]} than its record"
+    return None
+
+
 def migrate(data: DataDir) -> list[int]:
     """Bring an older schema up to date, each step in one transaction with its version; returns the versions reached.
 
