@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support import cleanup, images, keeper
+from support import cleanup, images, keeper, sharing
 from support.command import Podium
 from support.disk import Disk
 from support.distributions import Venv, make_plugin_dist
@@ -28,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Put a process above us that adopts what the tests orphan."""
     if not config.option.collectonly and not config.option.help:
         keeper.keep()
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """One of several processes runs its part only."""
+    return sharing.run(session, sharing.SHARE) if sharing.SHARE else None
 
 
 @pytest.fixture(scope="session")
