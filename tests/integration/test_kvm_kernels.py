@@ -142,7 +142,9 @@ def test_pod_keeps_its_kernel_over_an_upgrade(store: Store, source: str) -> None
     assert kernels.sweep(store.data) == []
     assert kernels.stored(store.data.root, old.digest) == old
     os.unlink(os.path.join(pod, kernels.POD_RECORD))
-    assert kernels.sweep(store.data) == [old.digest]
+    assert kernels.sweep(store.data, dry_run=True) == [old.digest]
+    assert kernels.stored(store.data.root, old.digest) == old
+    assert store.gc(0).kernels == [old.digest]
     with pytest.raises(NotFound, match="missing or damaged"):
         kernels.stored(store.data.root, old.digest)
     assert kernels.stored(store.data.root, new.digest) == new

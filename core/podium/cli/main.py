@@ -36,7 +36,7 @@ VERBS = {
     "image rm": "remove images",
     "image tag": "give an image another name",
     "image verify": "hold images against their digests",
-    "image gc": "remove images, blobs, trees and pins that nothing needs",
+    "image gc": "remove images, blobs, trees, kernels and pins that nothing needs",
     "events": "show what happened to pods and images",
     "hooks list": "list who is told of events, and what went wrong",
     "hooks test": "run a hook on a made-up event",

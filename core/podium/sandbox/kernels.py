@@ -108,7 +108,7 @@ def fault(data: DataDir, digest: str) -> str | None:
     return f"kernel {digest} is altered"
 
 
-def sweep(data: DataDir) -> list[str]:
+def sweep(data: DataDir, *, dry_run: bool = False) -> list[str]:
     """Remove the kernels that no pod names and that are not the current one; returns their digests.
 
     The caller holds the store's lock alone. While a pod's record can't be read, all stay.
@@ -125,10 +125,12 @@ def sweep(data: DataDir) -> list[str]:
             used = _used(data)
             for name in names:
                 digest = name.replace("-", ":", 1)
-                if name == _PART or (used is not None and name.startswith("sha256-") and digest not in used):
+                unused = used is not None and name.startswith("sha256-") and digest not in used
+                if unused:
+                    removed.append(digest)
+                if (unused or name == _PART) and not dry_run:
                     remove_tree(data.kernels, name)
-                    removed.extend([digest] if name != _PART else [])
-                elif name.startswith(".tmp-"):
+                elif name.startswith(".tmp-") and not dry_run:
                     os.unlink(os.path.join(data.kernels, name))
     except BlockingIOError:
         pass  # somebody takes a kernel apart

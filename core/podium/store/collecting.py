@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class Collected(NamedTuple):
-    """What a collection removed: ids of images and trees, digests of blobs, names of leftovers, and their bytes.
+    """What a collection removed: ids of images and trees, digests of blobs, names of leftovers, and their bytes;
+    digests of guests' kernels.
 
     `kept` tells, for each thing that could have gone, why it stays.
     """
@@ -36,6 +37,7 @@ class Collected(NamedTuple):
     leftovers: list[str]
     bytes: int
     kept: list[tuple[str, str]]
+    kernels: list[str]
 
 
 def users(data: DataDir, image: Image) -> list[str]:
@@ -75,7 +77,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
     from podium.sandbox import derived, kernels
 
     data = store.data
-    result = Collected([], [], [], [] if dry_run else sweep(data), 0, [])
+    result = Collected([], [], [], [] if dry_run else sweep(data), 0, [], [])
     with store.exclusive(), locks.locked(data, locks.RECORDS):
         index.renew(data)
         refs = referenced(data)
@@ -111,7 +113,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
             result.blobs.extend(PREFIX + b for b in _names(data.blobs) if b not in blobs)
             if not dry_run:
                 freed = _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs) + derived.sweep(data)
-                kernels.sweep(data)
+            result.kernels.extend(kernels.sweep(data, dry_run=dry_run))
         if not dry_run:
             index.survey(data)
     return result._replace(bytes=freed)

@@ -15,7 +15,7 @@ def run(context: Context, args: Args) -> int:
         kept = [{"id": id, "reason": reason} for id, reason in collected.kept]
         output.print_json({"schema": "podium.image-gc/1", **collected._asdict(), "kept": kept, "pins": [*pins]})
         return 0
-    for thing in (*collected.images, *collected.trees, *collected.blobs, *pins):
+    for thing in (*collected.images, *collected.trees, *collected.blobs, *collected.kernels, *pins):
         print(thing)
     for id, reason in collected.kept:
         output.tell(f"{id} is kept: {reason}")
@@ -24,7 +24,7 @@ def run(context: Context, args: Args) -> int:
 
 COMMAND = Command(
     "image gc",
-    "remove images, blobs, trees and pins that nothing needs",
+    "remove images, blobs, trees, kernels and pins that nothing needs",
     run,
     options=(
         Option("--grace-period", "keep what was used less than TIME ago (24h)", "TIME", convert=seconds),
