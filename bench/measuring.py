@@ -44,13 +44,13 @@ def run(command: Sequence[str]) -> None:
 
 
 def make_rootfs(folder: str) -> None:
-    """A rootfs with a static busybox as sh and true (Debian: busybox-static)."""
+    """A rootfs with a static busybox as sh, sleep and true (Debian: busybox-static)."""
     busybox = shutil.which("busybox")
     if busybox is None:
         raise SystemExit("there is no busybox: apt-get install busybox-static")
     os.makedirs(os.path.join(folder, "bin"))
     shutil.copy(busybox, os.path.join(folder, "bin/busybox"))
-    for name in ("sh", "true"):
+    for name in ("sh", "sleep", "true"):
         os.symlink("busybox", os.path.join(folder, "bin", name))
 
 

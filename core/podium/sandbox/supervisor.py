@@ -82,6 +82,7 @@ class PodSupervisor:
         self._terminal: Terminal | None = None
         self._wake = -1
         self._cgroup: int | None = None
+        self._sandbox_ended: Callable[[], bool] = lambda: False
 
     def __enter__(self) -> PodSupervisor:
         for fd in (self._options.lock, *(self._options.stdio or ())):
@@ -122,6 +123,7 @@ class PodSupervisor:
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox` and serve them until the pod ends; returns its exit code."""
         trace("run:sandbox")
+        self._sandbox_ended = getattr(sandbox, "ended", self._sandbox_ended)
         self.make_cgroup()
         if self._options.tty and self._options.stdio:
             self._terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
@@ -274,6 +276,10 @@ class PodSupervisor:
                     app.signal(app.stop_signal if number == signal.SIGTERM else number)
         if signal.SIGCHLD in received:
             self._reap()
+            if self._sandbox_ended():  # nobody keeps what the apps are in, so they end with it
+                for app in self._apps:
+                    app.restart_allowed = False
+                    app.signal(signal.SIGKILL)
 
     def _reap(self) -> None:
         for app in self._apps:

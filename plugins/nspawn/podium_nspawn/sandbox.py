@@ -88,6 +88,10 @@ class NspawnSandbox:
         if values:  # by the host's /proc: the sandbox's own is read-only
             self._in_sandbox(("ipc", "net"), partial(paths.set_sysctls, values))
 
+    def ended(self) -> bool:
+        """Whether nspawn has ended, which leaves its container without a keeper; `close` waits for it."""
+        return os.waitid(os.P_PID, self._nspawn, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def close(self) -> None:
         """End what is left of the sandbox."""
         namespaces.close_all(self._fds)

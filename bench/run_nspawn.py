@@ -1,0 +1,84 @@
+"""How much longer `podium run IMAGE -- true` takes than a bare `systemd-nspawn` with the same flags, and than podman.
+
+python bench/run_nspawn.py [--rounds 20]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from measuring import arguments, data_directory, in_turns, make_rootfs, median, podium, run, show, verdict
+
+from podium.types import App, Network, Pod
+from podium_nspawn.command import ENVIRONMENT
+from podium_nspawn.command import arguments as nspawn_arguments
+
+BUDGET, SECOND_APP = 60, 30  # ms over nspawn, and over a pod of one app
+PODMAN_RATIO = 0.8
+_UUID = "6f1c8f0e-9d0b-4f6e-8a31-5d1f6f2f8e11"
+
+
+def bare(rootfs: str) -> list[str]:
+    """systemd-nspawn as podium calls it, but with /bin/true instead of the placeholder."""
+    app = App(name="true", image="bench", image_id="", rootfs=rootfs, exec=("/bin/true",))
+    pod = Pod(uuid=_UUID, name=None, dir=rootfs, data_root=rootfs, apps=(app,), network=Network(names=("none",)))
+    argv = nspawn_arguments(pod, rootfs)
+    at = argv.index(f"--directory={rootfs}") + 1
+    environment = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    return ["env", *environment, *argv[:at], "/bin/true"]
+
+
+def podman(rootfs: str) -> tuple[str, list[str]] | None:
+    """podman's command on the same rootfs, and the image to be removed; None where podman is not installed."""
+    if shutil.which("podman") is None:
+        return None
+    archive = f"{rootfs}.tar"
+    run(["tar", "-C", rootfs, "-cf", archive, "."])
+    done = subprocess.run(["podman", "import", archive], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"podman import: {done.stderr}")
+    image = done.stdout.split()[-1]
+    limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]  # its own are above a host's hard ones
+    return image, ["podman", "run", "--rm", "--network", "none", *limits, image, "/bin/true"]
+
+
+def main() -> None:
+    """Measure."""
+    args = arguments(__doc__, 20)
+    with data_directory() as root:
+        rootfs = os.path.join(root, "rootfs-of-bench")
+        make_rootfs(rootfs)
+        for folder in ("usr", "etc", "proc", "sys", "dev", "run", "tmp", "var"):
+            os.makedirs(os.path.join(rootfs, folder), exist_ok=True)
+        with open(os.path.join(rootfs, "etc/os-release"), "w", encoding="ascii") as f:
+            f.write("ID=bench\n")
+        data = os.path.join(root, "data")
+        run(podium(data, "image", "import", rootfs, "--name", "bench", "--exec", "/bin/true"))
+        one = ("run", "--rm", "--net", "none", "bench")
+        commands = {
+            "systemd-nspawn": bare(rootfs),
+            "podium run": podium(data, *one),
+            "podium run, two apps": podium(data, *one, "--name", "a", "---", "bench", "--name", "b"),
+        }
+        peer = podman(rootfs)
+        if peer is not None:
+            commands["podman run"] = peer[1]
+        try:
+            taken = in_turns(commands, args.rounds)
+        finally:
+            shutil.rmtree(f"/run/systemd/nspawn/propagate/podium-{_UUID}", ignore_errors=True)  # which nspawn leaves
+            if peer is not None:
+                run(["podman", "rmi", "--force", peer[0]])
+    print("podium run --rm --net none IMAGE (/bin/true)")
+    show(taken)
+    middle = {name: median(values) for name, values in taken.items()}
+    verdict("over systemd-nspawn (medians)", middle["podium run"] - middle["systemd-nspawn"], BUDGET, " ms")
+    verdict("the second app", middle["podium run, two apps"] - middle["podium run"], SECOND_APP, " ms")
+    if peer is not None:
+        verdict("of podman run", middle["podium run"] / middle["podman run"], PODMAN_RATIO, " ×")
+
+
+if __name__ == "__main__":
+    main()
