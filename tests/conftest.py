@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support import cleanup, images, keeper, sharing
+from support import cleanup, images, keeper, network, sharing
 from support.command import Podium
 from support.disk import Disk
 from support.distributions import Venv, make_plugin_dist
@@ -95,12 +95,14 @@ def data_dir(test_dir: str, host_guard: Snapshot) -> str:
 
 
 @pytest.fixture(scope="session")
-def config_file(session_dir: str) -> str:
+def config_file(session_dir: str) -> Iterator[str]:
     """A configuration that puts pods' cgroups below one of the session's own."""
     path = os.path.join(session_dir, "config.toml")
     with open(path, "w", encoding="utf-8") as f:
         f.write(f'[cgroup]\nparent = "{CGROUP_PARENT}"\n')
-    return path
+        f.write(network.settings(session_dir))
+    yield path
+    network.remove_bridge()
 
 
 @pytest.fixture

@@ -28,6 +28,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gc": {"grace-period": 1800.0, "expire-prepared": 86400.0},  # seconds
     "cgroup": {"parent": DEFAULT_CGROUP},  # below the root of every hierarchy
     "hooks": {"dir": "/etc/podium/hooks.d"},  # commands on events
+    "net": {
+        "config-dir": "/etc/podium/net.d",  # CNI configuration lists
+        "plugin-dirs": ["/usr/lib/cni", "/opt/cni/bin"],
+        # What the network `default` is made of, where no file in config-dir has that name.
+        "bridge": "podium0",
+        "subnets": ["10.88.0.0/16", "fd5b:706f:6469::/64"],
+        "ipam-dir": "/var/lib/cni/networks",
+    },
     "images": {"max-bytes": 64 << 30, "max-entries": 4_000_000},  # of one unpacked image
 }
 

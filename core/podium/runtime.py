@@ -351,6 +351,26 @@ class Runtime:
         format.ensure(self.data)
         return migrating.migrate(self.data, self._tell)
 
+    # networks
+
+    def networks(self) -> Sequence[dict[str, Any]]:
+        """The networks that are configured."""
+        from podium.actions.network import list_networks
+
+        return list_networks(self._read())
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        """One network, and the pods in it."""
+        from podium.actions.network import inspect
+
+        return inspect(self._read(), name)
+
+    def network_gc(self) -> Sequence[dict[str, Any]]:
+        """Let the networks' plugins free what no pod has."""
+        from podium.actions.network import collect
+
+        return collect(self._write())
+
     # stage1
 
     def stage1_list(self) -> Sequence[dict[str, Any]]:

@@ -228,7 +228,7 @@ class Network(Record):
     Attributes:
         names: `host`, `none`, or names of networks.
         ports: (port name, host IP, host port).
-        dns, dns_search: for resolv.conf; empty means: as the stage1 has it by default.
+        dns, dns_search, dns_options, dns_domain: for resolv.conf; empty means: as the stage1 has it by default.
         hosts: (IP, name) lines for /etc/hosts.
     """
 
@@ -237,6 +237,48 @@ class Network(Record):
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_domain: str = ""
+
+
+class Interface(Record):
+    """An interface that the pod has in its network namespace.
+
+    Attributes:
+        network: the network's name.
+        name: the interface's, such as eth0.
+        mac: of the interface; empty: not told.
+        addresses: with their prefix: 10.1.2.3/16, fd00::3/64.
+        gateways: of the addresses.
+        routes: (destination, gateway or "").
+    """
+
+    network: str
+    name: str
+    mac: str = ""
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+
+
+class NetworkSetup(Record):
+    """The pod's network namespace as core made it; see `podium.net`. It is core that takes it down again.
+
+    Attributes:
+        netns: path that pins it, in the host's mount namespace.
+        netns_fd: a descriptor of it, close-on-exec.
+        interfaces: in the order of the pod's networks.
+        dns: name servers in effect.
+        files: (path of a file, where an app is to see it, such as /etc/hosts).
+        reserved: what holds the pod's host ports; kept for as long as the pod runs.
+    """
+
+    netns: str
+    netns_fd: int
+    interfaces: tuple[Interface, ...] = ()
+    dns: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    reserved: tuple[Any, ...] = ()
 
 
 class Pod(Record):
@@ -400,6 +442,16 @@ class Supervisor(Protocol):
         """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy.
 
         `run_apps` does it too: only a stage1 that puts a process of its own there calls it.
+        """
+
+    def network(self) -> NetworkSetup | None:
+        """Put the pod into its networks; None for `host` and `none`, where there is nothing to do.
+
+        To be called once, before the stage1 leaves the host's mount namespace. The supervisor takes the pod out again.
+
+        Raises:
+            Failed, HostLacks: a network plugin failed.
+            InUse: a host port is taken.
         """
 
     def facts(self, **facts: Any) -> None:

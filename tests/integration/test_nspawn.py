@@ -117,15 +117,6 @@ def test_nothing_is_left_after_sigkill(box: Podium, victim: str) -> None:
     _ended(box)  # and the guard finds no process, cgroup or mount of it
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [(("--net", "nowhere"), "network:cni"), (("--dns", "1.1.1.1"), "dns")],
-)
-def test_what_it_lacks_is_refused_by_name(box: Podium, options: tuple[str, ...], name: str) -> None:
-    assert name in box("prepare", *options, "box", "--", "true", check=2).stderr
-    assert not box.pods()
-
-
 def test_check_says_what_the_host_has(box: Podium) -> None:
     (checked,) = box.json("stage1", "check", "nspawn")["plugins"]
     assert checked["usable"] and {"systemd-nspawn", "busybox", "root"} <= {f["name"] for f in checked["findings"]}

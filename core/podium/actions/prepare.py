@@ -230,6 +230,33 @@ def _file_env(paths: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def _plan_networks(context: Context, pod: PodRef, manifest: PodManifest) -> None:
+    """Resolve the networks, if there are any to be resolved, and keep their configuration with the pod."""
+    from podium.appc.annotations import NET
+
+    names = tuple(filter(None, manifest.annotations.get(NET, "").split(","))) or ("default",)
+    if names in (("host",), ("none",)) and not manifest.ports:
+        return
+    from podium.net import plan
+    from podium.net.configuration import Settings
+
+    known = {port.name: port for app in manifest.apps if app.app for port in app.app.ports}
+    ports = []
+    for each in manifest.ports:
+        port = each.pod_port or known[each.name]
+        for offset in range(port.span):
+            mapping = {
+                "hostPort": each.host_port + offset,
+                "containerPort": port.port + offset,
+                "protocol": port.protocol,
+            }
+            ports.append({**mapping, "hostIP": each.host_ip} if each.host_ip else mapping)
+    made = plan.make(names, ports, Settings.of(context.config))
+    if made is not None:
+        plan.write(pod.path, made)
+        trace("prepare:network")
+
+
 def _write(
     context: Context,
     pod: PodRef,
@@ -264,6 +291,7 @@ def _write(
     trace("prepare:pinned")
     write_atomic(os.path.join(pod.path, MANIFEST), dumps(manifest.to_json()).encode() + b"\n", sync_folder=False)
     trace("prepare:manifest")
+    _plan_networks(context, pod, manifest)
     info = worker.info
     envelope = Envelope(
         uuid=pod.uuid,

@@ -6,3 +6,5 @@ STOP_SIGNAL = "podium/stop-signal"  # the OCI StopSignal, a name or a number
 SUPPLEMENTARY = "podium/supplementary-groups"
 CGROUP_PARENT = "podium/cgroup-parent"
 NET = "podium/net"
+DNS_OPTIONS = "podium/dns-opt"
+DNS_DOMAIN = "podium/dns-domain"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from podium.appc import isolators as iso
 from podium.appc import names
-from podium.appc.annotations import NET, STOP_SIGNAL, SUPPLEMENTARY
+from podium.appc.annotations import DNS_DOMAIN, DNS_OPTIONS, NET, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.app import App
 from podium.appc.fields import Field
 from podium.appc.image_manifest import ImageManifest
@@ -233,6 +233,8 @@ def _annotations(request: PodRequest) -> dict[str, str]:
         NET: ",".join(request.net) if request.net else None,
         "podium/dns": ",".join(request.dns),
         "podium/dns-search": ",".join(request.dns_search),
+        DNS_OPTIONS: ",".join(request.dns_options),
+        DNS_DOMAIN: request.dns_domain,
         "podium/hosts": dumps([list(h) for h in request.hosts]) if request.hosts else None,
         "podium/private-users": "true" if request.private_users else None,
     }

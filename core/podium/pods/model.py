@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from podium import records
-from podium.appc.annotations import CGROUP_PARENT, NET, STOP_SIGNAL, SUPPLEMENTARY
+from podium.appc.annotations import CGROUP_PARENT, DNS_DOMAIN, DNS_OPTIONS, NET, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.isolators import combine
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
@@ -85,6 +85,8 @@ def build(folder: str, envelope: envelopes.Envelope, manifest: PodManifest) -> P
             dns=_list(notes.get("podium/dns", "")),
             dns_search=_list(notes.get("podium/dns-search", "")),
             hosts=tuple((str(ip), str(name)) for ip, name in hosts),
+            dns_options=_list(notes.get(DNS_OPTIONS, "")),
+            dns_domain=notes.get(DNS_DOMAIN, ""),
         ),
         hostname=notes.get("podium/hostname"),
         private_users=notes.get("podium/private-users") == "true",
@@ -182,12 +184,13 @@ _FOR_PODS = ("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator
 
 def asked(pod: Pod) -> list[str]:
     """Names of the capabilities that the pod asks of its stage1 (see `Stage1Info.capabilities`)."""
+    net = pod.network
     wants = [
         ("apps", len(pod.apps) > 1),
         ("private-users", pod.private_users),
         ("ports", bool(pod.network.ports)),
         ("hostname", pod.hostname is not None),
-        ("dns", bool(pod.network.dns or pod.network.dns_search or pod.network.hosts)),
+        ("dns", bool(net.dns or net.dns_search or net.dns_options or net.dns_domain or net.hosts)),
         ("restart", any(a.restart != "no" for a in pod.apps)),
         ("readonly-rootfs", any(a.readonly_rootfs for a in pod.apps)),
         ("event-handlers", any(a.pre_start or a.post_stop for a in pod.apps)),

@@ -66,6 +66,8 @@ class PodRequest(NamedTuple):
     ports: tuple[tuple[str, str, int], ...] = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_domain: str | None = None
     hosts: tuple[tuple[str, str], ...] = ()
     volumes: tuple[Mapping[str, Any], ...] = ()
     set_env: Mapping[str, str] = {}
@@ -84,6 +86,8 @@ class PodRequest(NamedTuple):
             "--hostname": self.hostname,
             "--dns": self.dns,
             "--dns-search": self.dns_search,
+            "--dns-opt": self.dns_options,
+            "--dns-domain": self.dns_domain,
             "--hosts-entry": self.hosts,
             "--set-env": self.set_env,
             "--set-env-file": self.env_files,

@@ -26,7 +26,7 @@ from podium.sandbox.confine import limits_of
 from podium.sandbox.process import AppProcess
 from podium.sandbox.stdio import Terminal
 from podium.trace import trace
-from podium.types import Pod, Sandbox
+from podium.types import NetworkSetup, Pod, Sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class PodSupervisor:
         self._wake = -1
         self._cgroup: int | None = None
         self._sandbox_ended: Callable[[], bool] = lambda: False
+        self._network: NetworkSetup | None = None
+        self._host_mounts = -1
 
     def __enter__(self) -> PodSupervisor:
         for fd in (self._options.lock, *(self._options.stdio or ())):
@@ -105,6 +107,7 @@ class PodSupervisor:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """A run that failed on the way must leave no process and no cgroup either."""
         self._close_terminal()
+        self._leave_networks()
         self._remove_cgroup()
         if error is not None:
             message = error.message if isinstance(error, PodiumError) else f"{type(error).__name__}: {error}"
@@ -119,6 +122,50 @@ class PodSupervisor:
     def facts(self, **facts: Any) -> None:
         """Record what `podium status` shall tell of the run."""
         self._update(facts={**self._runtime.facts, **facts})
+
+    def network(self) -> NetworkSetup | None:
+        """Put the pod into its networks; None for `host` and `none`."""
+        from podium.net import plan
+
+        wanted = plan.read(self._pod.dir)
+        if wanted is None:
+            return None
+        from podium.net.attachment import attach
+
+        group = f"{self.make_cgroup()}/_network"  # no app's name; what still works there ends with the pod
+        cgroup.create(group)
+        self._host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._network = made = attach(self._pod, wanted, self.ledger, group)
+        found = ({"name": i.network, "ip": a.partition("/")[0]} for i in made.interfaces for a in i.addresses)
+        self._update(networks=tuple(found))
+        trace("net:recorded")
+        return made
+
+    def _leave_networks(self) -> None:
+        """In a child, which goes back to the host's mount namespace; what fails there is left to gc."""
+        if self._host_mounts < 0:
+            return
+        from podium.linux import namespaces
+        from podium.net.attachment import detach
+
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                namespaces.setns(self._host_mounts, namespaces.CLONE_NEWNS)
+                detach(PodLedger(self._pod.dir))
+            except (PodiumError, OSError) as e:
+                os.write(2, f"the pod's networks are left to gc: {e}\n".encode())
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        os.close(self._host_mounts)
+        self._host_mounts = -1
+        if self._network is not None:
+            os.close(self._network.netns_fd)
+            for each in self._network.reserved:
+                each.close()
+            self._network = None
 
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox` and serve them until the pod ends; returns its exit code."""
@@ -153,6 +200,7 @@ class PodSupervisor:
         """Leave nothing behind and write how the pod ended."""
         trace("run:ended")
         self._close_terminal()
+        self._leave_networks()
         self._remove_cgroup()
         self._ended(code)
         trace("run:finished")

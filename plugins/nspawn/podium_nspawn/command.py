@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podium.net.files import hostname
 from podium.sandbox.idrange import COUNT, IdRange
 from podium.types import Pod
 
@@ -18,14 +19,10 @@ ENVIRONMENT = {
 }
 
 
-def hostname(pod: Pod) -> str:
-    """The pod's host name: as asked, else its name, else made from its uuid."""
-    return pod.hostname or pod.name or f"podium-{pod.uuid[:8]}"
-
-
-def arguments(pod: Pod, root: str, ids: IdRange | None = None) -> list[str]:
-    """argv that makes the sandbox around `root`, with a placeholder as its only process, in the user ids `ids`."""
-    private = ["--private-network"] if pod.network.names == ("none",) else []
+def arguments(pod: Pod, root: str, netns: str | None = None, ids: IdRange | None = None) -> list[str]:
+    """argv that makes the sandbox around `root`, with a placeholder as its only process, in `netns` and the user ids `ids`."""
+    private = [f"--network-namespace-path={netns}"] if netns else []
+    private += ["--private-network"] if pod.network.names == ("none",) else []
     users = []
     if ids is not None:  # everything in it is owned as it has to be already
         users = [f"--private-users={ids.base}:{COUNT}", "--private-users-ownership=off"]

@@ -22,6 +22,9 @@ CAPABILITIES = sandbox.CAPABILITIES | {
     "network:none",
     "isolator:sysctl",
     "private-users",
+    "network:cni",
+    "ports",
+    "dns",
 }
 
 
@@ -68,8 +71,6 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
 
     if len(pod.apps) > MAX_APPS:
         raise BadInput(f"nspawn runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
-    if pod.network.names not in (("host",), ("none",)):
-        raise BadInput(f"nspawn has the networks host and none, not {', '.join(pod.network.names)}", subject=pod.uuid)
     volumes.check_sources(pod)
     paths.check_sysctls(pod, own_network=pod.network.names != ("host",))
     overlay = True
@@ -105,6 +106,8 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
 
         ids = idrange.take(pod, supervisor.ledger)
     made = NspawnSandbox(pod, path, ids)
+    network = supervisor.network()
+    made = NspawnSandbox(pod, supervisor.make_cgroup(), network)
     try:
         made.make()
         assert made.leader is not None

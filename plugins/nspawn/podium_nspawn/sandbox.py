@@ -15,9 +15,10 @@ from podium.errors import Failed, HostLacks
 from podium.linux import caps, cgroup, mount, namespaces, procs
 from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir
+from podium.net import files
 from podium.sandbox import paths, rootfs, volumes
 from podium.sandbox.idrange import IdRange
-from podium.types import App, Pod
+from podium.types import App, NetworkSetup, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
 
 START_TIMEOUT = 30.0  # seconds
@@ -35,8 +36,11 @@ def kinds(pod: Pod) -> tuple[str, ...]:
 class NspawnSandbox:
     """See `podium.types.Sandbox`."""
 
-    def __init__(self, pod: Pod, cgroup_path: str, ids: IdRange | None = None) -> None:
+    def __init__(
+        self, pod: Pod, cgroup_path: str, network: NetworkSetup | None = None, ids: IdRange | None = None
+    ) -> None:
         self._ids = ids
+        self._network = network
         self._pod = pod
         self._cgroup = f"{cgroup_path}/_sandbox"  # no app's name: those have no underscore
         self._root = os.path.join(pod.stage1_dir, "root")
@@ -128,13 +132,8 @@ class NspawnSandbox:
         try:
             for folder in _OWN_FOLDERS:
                 os.close(ensure_mountpoint(root, folder, True))
-            if self._pod.network.names == ("host",):
-                files = [
-                    (source, ensure_mountpoint(root, source, False)) for source in _HOST_FILES if os.path.exists(source)
-                ]
-            else:
-                files = []
-            for source, target in files:
+            for source, inside in self._files():
+                target = ensure_mountpoint(root, inside, False)
                 mount.bind(source, target, read_only=True)
                 os.close(target)
             volumes.mount_volumes(self._pod, app, root)
@@ -144,12 +143,23 @@ class NspawnSandbox:
         os.makedirs(inside, mode=0o755, exist_ok=True)
         mount.bind(path, inside, recursive=True)
 
+    def _files(self) -> list[tuple[str, str]]:
+        """What every app sees of names: (source, target)."""
+        if self._network is not None:
+            return list(self._network.files)
+        if files.asked(self._pod):
+            return list(files.write(self._pod)[1])
+        if self._pod.network.names == ("host",):
+            return [(path, path) for path in _HOST_FILES if os.path.exists(path)]
+        return []
+
     def _start(self) -> None:
         """Start nspawn and wait until it says that the sandbox is there (sd_notify(3))."""
         name = f"\0podium/{self._pod.uuid}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.bind(name)
-            argv = arguments(self._pod, self._root, self._ids)
+            netns = f"/proc/{os.getpid()}/fd/{self._network.netns_fd}" if self._network else None
+            argv = arguments(self._pod, self._root, netns, self._ids)
             cgroup.create(self._cgroup)
             parent = os.getpid()
             self._nspawn = cgroup.fork(self._cgroup)

@@ -1,0 +1,74 @@
+"""What CNI plugins that were killed leave in the packet filter: rules whose comment carries the container's id.
+
+bridge (ipMasq) and portmap comment each rule with `name: "NETWORK" id: "ID"`, and name their chains by a hash of both;
+the id has the pod's uuid in it, so both prove whose they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+def left(network: str, container: str) -> list[str]:
+    """The rules and chains of a container that are still there, in both families."""
+    return [f"{family}: {line}" for family, line in _found(network, container)]
+
+
+def sweep(network: str, container: str) -> None:
+    """Remove them. Those that refer to a chain go before it does."""
+    import shlex
+
+    found = list(_found(network, container))
+    for family, line in found:
+        if line.startswith("-A "):
+            _run(family, "-D", *shlex.split(line)[1:])
+    for family, line in found:
+        if line.startswith(":"):
+            _run(family, "-F", line[1:])
+    for family, line in found:
+        if line.startswith(":"):
+            _run(family, "-X", line[1:])
+
+
+def _chains(network: str, container: str) -> set[str]:
+    from hashlib import sha512
+
+    digest = sha512(f"{network}{container}".encode()).hexdigest()
+    return {f"{prefix}{digest}"[:28] for prefix in ("CNI-", "CNI-DN-", "CNI-SN-")}
+
+
+def _found(network: str, container: str) -> Iterator[tuple[str, str]]:
+    chains, mark = _chains(network, container), f'id: \\"{container}\\"'
+    for family in ("iptables", "ip6tables"):
+        program = shutil.which(f"{family}-save", path=_PATH)
+        if program is None:
+            continue
+        for line in _output(program, "-t", "nat").splitlines():
+            if line.startswith(":") and line[1:].partition(" ")[0] in chains:
+                yield family, line.partition(" ")[0]
+            elif line.startswith("-A ") and mark in line and line.split(" ")[1] not in chains:
+                yield family, line
+
+
+def _output(*argv: str) -> str:
+    import subprocess
+
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+
+
+def _run(family: str, *words: str) -> None:
+    import subprocess
+
+    program = shutil.which(family, path=_PATH)
+    assert program is not None
+    argv = [program, "-w", "-t", "nat", *words]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        os.write(2, f"{' '.join(argv)}: {done.stderr}\n".encode())  # whether it is left is looked at afterwards
