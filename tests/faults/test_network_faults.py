@@ -28,7 +28,7 @@ case "$mode $CNI_COMMAND" in
 "error DEL") echo '{{"cniVersion":"1.0.0","code":100,"msg":"no such namespace"}}'; exit 1 ;;
 "killed DEL") kill -9 $$ ;;
 "fussy DEL") test -z "$CNI_NETNS" || test -e "$CNI_NETNS" || exit 3 ;;
-"error ADD") echo '{{"code":7,"msg":"out of addresses"}}'; exit 1 ;;
+"full ADD") echo '{{"code":7,"msg":"out of addresses"}}'; exit 1 ;;
 "garbage ADD") echo 'not JSON'; exit 0 ;;
 esac
 test "$CNI_COMMAND" != ADD || echo '{{"cniVersion":"1.0.0","ips":[{{"address":"192.0.2.7/24"}}]}}'
@@ -189,7 +189,7 @@ def test_06_teardown_without_the_namespace(box: Podium, fake: Fake) -> None:
             json.dump({"cniVersion": "1.0.0", "name": "fake", "plugins": [{"type": "fake", "own": "kept"}]}, f)
 
 
-@pytest.mark.parametrize(("mode", "told"), [("error", "out of addresses"), ("garbage", "no JSON")])
+@pytest.mark.parametrize(("mode", "told"), [("full", "out of addresses"), ("garbage", "no JSON")])
 def test_06_a_plugin_that_fails_to_add(box: Podium, fake: Fake, mode: str, told: str) -> None:
     fake.set(mode)
     done = box("run", "--net", "fake", "box", "--", "true", check=125)
