@@ -20,7 +20,7 @@ ENVIRONMENT = {
 
 
 def arguments(pod: Pod, root: str, netns: str | None = None, ids: IdRange | None = None) -> list[str]:
-    """argv that makes the sandbox around `root`, with a placeholder as its only process, in `netns` and the user ids `ids`."""
+    """argv that makes the sandbox around `root`, with a placeholder as its only process, in `netns` and `ids`."""
     private = [f"--network-namespace-path={netns}"] if netns else []
     private += ["--private-network"] if pod.network.names == ("none",) else []
     users = []

@@ -105,9 +105,7 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
         from podium.sandbox import idrange
 
         ids = idrange.take(pod, supervisor.ledger)
-    made = NspawnSandbox(pod, path, ids)
-    network = supervisor.network()
-    made = NspawnSandbox(pod, supervisor.make_cgroup(), network)
+    made = NspawnSandbox(pod, path, supervisor.network(), ids)
     try:
         made.make()
         assert made.leader is not None
