@@ -218,3 +218,10 @@ finally:
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split() == ["answered", "1500"], done.stderr
+
+
+def test_a_user_namespace_and_a_network_go_together(web: Podium) -> None:
+    seen = web.out(
+        "run", "--rm", "--private-users", "web", "--", "sh", "-c", "cat /proc/self/uid_map; ls /sys/class/net"
+    )
+    assert seen.split()[0] == "0" and seen.split()[1] != "0" and "eth0" in seen.split()

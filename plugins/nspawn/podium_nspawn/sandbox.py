@@ -158,7 +158,9 @@ class NspawnSandbox:
         name = f"\0podium/{self._pod.uuid}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.bind(name)
-            netns = f"/proc/{os.getpid()}/fd/{self._network.netns_fd}" if self._network else None
+            netns = None
+            if self._network is not None and self._ids is None:
+                netns = f"/proc/{os.getpid()}/fd/{self._network.netns_fd}"
             argv = arguments(self._pod, self._root, netns, self._ids)
             cgroup.create(self._cgroup)
             parent = os.getpid()
@@ -176,6 +178,9 @@ class NspawnSandbox:
         try:
             cgroup.enter(self._cgroup)
             procs.die_with_parent(signal.SIGKILL, parent)
+            if self._network is not None and self._ids is not None:
+                # With user ids of its own nspawn could not mount a sysfs of a namespace that is not its own.
+                namespaces.setns(self._network.netns_fd, namespaces.CLONE_NEWNET)
             if self._ids is not None:
                 os.set_inheritable(self._ids.claim, True)  # nspawn keeps it, and no app gets it
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
