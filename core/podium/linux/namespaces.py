@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from podium.linux import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from podium.linux.procs import Process
 
@@ -45,6 +46,20 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int = 0) -> None:
     """Join the namespace that `fd` is; `flags` (CLONE_NEW…) asserts its kind, 0 allows any (setns(2))."""
     syscalls.setns(fd, flags)
+
+
+@contextmanager
+def inside_netns(fd: int) -> Iterator[None]:
+    """Be in another network namespace for the block: sockets made there are that one's. For one thread only."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(fd, CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscalls.setns(own, CLONE_NEWNET)
+    finally:
+        os.close(own)
 
 
 def namespace_id(pid: int | str, kind: str) -> str:

@@ -56,15 +56,8 @@ def open_tap(setup: NetworkSetup, name: str) -> Tap:
     interface = next((i for i in setup.interfaces if i.name == name), None)
     if interface is None:
         raise KeyError(name)
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.setns(setup.netns_fd, namespaces.CLONE_NEWNET)
-        try:
-            return _make(interface)
-        finally:
-            namespaces.setns(own, namespaces.CLONE_NEWNET)
-    finally:
-        os.close(own)
+    with namespaces.inside_netns(setup.netns_fd):
+        return _make(interface)
 
 
 def _make(interface: Interface) -> Tap:

@@ -155,12 +155,16 @@ class NspawnSandbox:
 
     def _start(self) -> None:
         """Start nspawn and wait until it says that the sandbox is there (sd_notify(3))."""
+        network, netns = self._network, None
+        inside: AbstractContextManager[None] = nullcontext()
+        if network is not None and self._ids is None:
+            netns = f"/proc/{os.getpid()}/fd/{network.netns_fd}"
+        elif network is not None:
+            # It may not mount the sysfs of a namespace that its user ids don't own: so it is born there.
+            inside = namespaces.inside_netns(network.netns_fd)
         name = f"\0podium/{self._pod.uuid}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            notify.bind(name)
-            netns = None
-            if self._network is not None and self._ids is None:
-                netns = f"/proc/{os.getpid()}/fd/{self._network.netns_fd}"
+        with inside, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.bind(name)  # an abstract name is the network namespace's, too
             argv = arguments(self._pod, self._root, netns, self._ids)
             cgroup.create(self._cgroup)
             parent = os.getpid()
@@ -178,11 +182,6 @@ class NspawnSandbox:
         try:
             cgroup.enter(self._cgroup)
             procs.die_with_parent(signal.SIGKILL, parent)
-            if self._network is not None and self._ids is not None:
-                # With user ids of its own nspawn could not mount a sysfs of a namespace that is not its own.
-                namespaces.setns(self._network.netns_fd, namespaces.CLONE_NEWNET)
-            if self._ids is not None:
-                os.set_inheritable(self._ids.claim, True)  # nspawn keeps it, and no app gets it
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.execvpe(argv[0], argv, {**ENVIRONMENT, "NOTIFY_SOCKET": notify})
