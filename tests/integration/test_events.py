@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from podium import records
 from support.command import Podium
 from support.distributions import Venv, make_plugin_dist
 from support.fly import until
@@ -199,3 +200,16 @@ def test_python_api_is_lazy_and_sees_events(podium: Podium, busybox_rootfs: str)
         [python, "-c", script, podium.dir, podium.config, busybox_rootfs], capture_output=True, text=True, check=True
     )
     assert done.stdout == "['image-imported']\n"
+
+
+def test_a_damaged_count_of_restarts_does_not_keep_gc_busy(podium: Podium, busybox_rootfs: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    podium("run", "--stage1", "fly", "--net", "host", "box")
+    (uuid,) = podium.pods()
+    folder = podium.json("inspect", uuid)["path"]
+    path = os.path.join(folder, "status", "box.json")
+    with open(path, "wb") as f:
+        f.write(records.seal({"name": "box", "state": "exited", "exit_code": 0, "restarts": 1 << 62}) + b"\n")
+    podium(*GC)
+    assert [e["kind"] for e in _events(podium, "--filter", f"subject={uuid}")].count("app-exited") <= 17
+    assert podium.pods() == {}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NOTED = "events"  # in a pod's folder
 STOPPING = "stopping"
 COLLECTED = "collected"  # in place of a phase: its folder was taken out of pods/
+_MISSED = 16  # ends of one app; each is logged as it comes, and a damaged count of restarts must not keep gc busy
 _Due = list[tuple[str, str, "dict[str, Any]"]]  # transition, kind, details
 
 
@@ -130,7 +131,7 @@ def _run(phase: str, folder: str, envelope: envelopes.Envelope | None) -> _Due:
         # One that was running when its supervisor was killed has ended with the pod, nobody knows how.
         last = now.restarts + (now.state == "exited" or (now.state == "running" and phase == EXITED_GARBAGE))
         of_app: _Due = []
-        for number in range(last):
+        for number in range(max(0, last - _MISSED), last):
             code = now.exit_code if number == last - 1 and now.state != "running" else None
             more = {"app": app.name, "exit_code": code, "restarts": number}
             of_app.append((f"app-exited:{app.name}:{number}", "app-exited", more))
