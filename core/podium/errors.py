@@ -75,6 +75,18 @@ class NotFound(PodiumError):
     exit_code = 3
 
 
+class RegistryFailed(PodiumError):
+    """A registry can't be reached, fails, or does not keep to its protocol."""
+
+    reason = "registry-failed"
+
+
+class AccessDenied(PodiumError):
+    """A registry wants other credentials than it was given, or none of ours will do."""
+
+    reason = "access-denied"
+
+
 class Ambiguous(PodiumError):
     """An id, prefix or name fits more than one thing."""
 

@@ -137,6 +137,11 @@ class DataDir:
         """What may be deleted at any time."""
         return self.at("cache")
 
+    @property
+    def partial(self) -> str:
+        """What has arrived of blobs that are being fetched, named by their sha256."""
+        return self.at("cache", "partial")
+
     def blob(self, hex_digest: str) -> str:
         """A blob by its digest, without `sha256:`."""
         return self.at("blobs", "sha256", hex_digest)

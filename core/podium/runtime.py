@@ -279,6 +279,27 @@ class Runtime:
         self._wake()
         return image
 
+    def fetch_image(
+        self, address: str, name: str | None = None, platform: str | None = None, tls_verify: bool = True
+    ) -> Image:
+        """Fetch an image from a registry: docker://HOST[:PORT]/NAME[:TAG|@DIGEST]."""
+        from podium.images.registry.fetching import fetch_image
+
+        return fetch_image(
+            self._store(write=True),
+            address,
+            name=name,
+            platform=platform,
+            tls_verify=tls_verify,
+            progress=self._progress,
+        )
+
+    def push_image(self, ref: str, address: str, tls_verify: bool = True) -> str:
+        """Push an image to a registry: docker://HOST[:PORT]/NAME[:TAG]; returns the digest of its manifest there."""
+        from podium.images.registry.pushing import push_image
+
+        return push_image(self._store(write=True), ref, address, tls_verify=tls_verify, progress=self._progress)
+
     def images(self) -> Sequence[tuple[Image, float | None]]:
         """All images, each with the time (seconds since the epoch) when a pod last used it."""
         store = self._store(write=False)

@@ -182,3 +182,9 @@ UUID_FILE = Option("--uuid-file", "read the pod's uuid from FILE; stands for a P
 FORMAT = Option("--format", "print JSON (docs/cli.md has the schemas)", "json", choices=("json",))
 POD = Operand("POD", "1", "pod")
 PODS = Operand("POD", "+", "pod")
+TLS_VERIFY = Option(
+    "--tls-verify",
+    "whether the registry must be who it says; false: HTTP will do too",
+    "BOOL",
+    choices=("true", "false"),
+)

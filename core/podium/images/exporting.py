@@ -13,6 +13,7 @@ from podium.appc.app import is_environment_name
 from podium.appc.image_manifest import parse_image
 from podium.errors import BadInput, BadUsage
 from podium.images.gnutar import packed
+from podium.images.meter import Meter, Report
 from podium.images.ociform import INDEX_TYPE, OciImage, adopt, as_oci, path_of
 from podium.linux.tree import copy_tree, remove_tree
 from podium.sandbox.users import identify
@@ -24,7 +25,6 @@ from podium.store.unpack.streams import CHUNK, Source
 from podium.store.workspace import Workspace
 
 FORMATS = ("oci", "aci")
-Report = Callable[..., None]
 
 
 class _Metered:
@@ -37,18 +37,6 @@ class _Metered:
         data = self._source.read(size)
         self._report(len(data))
         return data
-
-
-class _Sum:
-    """Adds up chunks for a progress bar."""
-
-    def __init__(self, report: Report | None, total: int) -> None:
-        self._report, self._done, self._total = report, 0, total
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        if self._report is not None:
-            self._report(self._done, max(self._total, self._done))
 
 
 def export_image(store: Store, ref: str, file: str, format: str = "oci", progress: Report | None = None) -> list[str]:
@@ -77,10 +65,10 @@ def export_image(store: Store, ref: str, file: str, format: str = "oci", progres
     image = store.resolve(ref)
     is_made = format == "oci" and image.format in ("aci", "rootfs")  # then it is packed first, and copied
     in_all = 2 * image.tree_size if is_made else image.size if format == "oci" else image.tree_size
-    meter = _Sum(progress, in_all)
+    meter = Meter(progress, in_all)
     with Workspace(store.data) as workspace, _written(file) as out:
         if format == "oci":
-            _write_oci(out, as_oci(store, workspace, image, report=meter), workspace, _name(image, ref), meter)
+            _write_oci(out, as_oci(store, workspace, image, report=meter.moved), workspace, _name(image, ref), meter)
             return []
         return _write_aci(store, workspace, image, out, meter)
 
@@ -111,7 +99,7 @@ def _name(image: Image, ref: str) -> str | None:
     return full if full in names else names[0] if names else None
 
 
-def _write_oci(out: IO[bytes], oci: OciImage, workspace: Workspace, name: str | None, meter: _Sum) -> None:
+def _write_oci(out: IO[bytes], oci: OciImage, workspace: Workspace, name: str | None, meter: Meter) -> None:
     import tarfile
 
     described: dict[str, object] = {"mediaType": oci.media_type, "digest": oci.digest, "size": len(oci.manifest)}
@@ -123,7 +111,7 @@ def _write_oci(out: IO[bytes], oci: OciImage, workspace: Workspace, name: str | 
         def add(path: str, source: Source, size: int) -> None:
             info = tarfile.TarInfo(path)
             info.size, info.mode = size, 0o644
-            tar.addfile(info, _Metered(source, meter))
+            tar.addfile(info, _Metered(source, meter.moved))
 
         for path, document in (
             ("oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode()),
@@ -136,7 +124,7 @@ def _write_oci(out: IO[bytes], oci: OciImage, workspace: Workspace, name: str | 
                 add(f"blobs/sha256/{blob.digest.partition(':')[2]}", f, blob.size)
 
 
-def _write_aci(store: Store, workspace: Workspace, image: Image, out: IO[bytes], meter: _Sum) -> list[str]:
+def _write_aci(store: Store, workspace: Workspace, image: Image, out: IO[bytes], meter: Meter) -> list[str]:
     own = next((b for b in image.blobs if b.role == "aci"), None)
     if own is not None:
         with open(path_of(workspace, adopt(store, workspace, own)), "rb") as f:
@@ -157,10 +145,10 @@ def _write_aci(store: Store, workspace: Workspace, image: Image, out: IO[bytes],
     return notes
 
 
-def _copy(source: Source, out: IO[bytes], meter: _Sum) -> None:
+def _copy(source: Source, out: IO[bytes], meter: Meter) -> None:
     while chunk := source.read(CHUNK):
         out.write(chunk)
-        meter(len(chunk))
+        meter.moved(len(chunk))
 
 
 def _strict(image: Image, rootfs: str) -> tuple[bytes, list[str]]:

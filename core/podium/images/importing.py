@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from podium.errors import BadInput
+from podium.images.meter import Meter, Report
 from podium.store import locks
 from podium.store.image import Image
 from podium.store.naming import split_name
@@ -22,29 +23,7 @@ if TYPE_CHECKING:
     from podium.store.workspace import Workspace
 
 FORMATS = ("aci", "oci", "docker-archive", "rootfs")
-__all__ = ["FORMATS", "import_path", "split_name"]
-
-Report = Callable[..., None]
-
-
-class _Meter:
-    """Adds up what was done, for a progress bar: first bytes stored, then bytes and files unpacked."""
-
-    def __init__(self, report: Report, path: str) -> None:
-        self._report = report
-        self._total = os.stat(path).st_size if os.path.isfile(path) else None
-        self._done = self._files = 0
-
-    def stored(self, count: int) -> None:
-        self._done += count
-        self._report(self._done, self._total)
-
-    def unpacked(self, count: int) -> None:
-        if not self._files:
-            self._done = 0
-        self._done += count
-        self._files += 1
-        self._report(self._done, None, self._files)
+__all__ = ["FORMATS", "finish", "import_path", "split_name"]
 
 
 def import_path(
@@ -87,21 +66,22 @@ def import_path(
         raise BadInput(f"{path} is of format {kind}, which says itself what it runs", hint="leave --exec out")
     importer = _importer(kind, path)
     sweep(store.data)
-    meter = None if progress is None else _Meter(progress, path)
+    meter = Meter(progress, os.stat(path).st_size if os.path.isfile(path) else None)
     with locks.locked(store.data, _same_source(path)), Workspace(store.data) as workspace:
-        image = importer(Job(store, workspace, path, name, exec, platform, meter.stored if meter else None))
+        image = importer(Job(store, workspace, path, name, exec, platform, meter.moved))
         trace("import:blobs")
-        return _finish(store, workspace, image, meter)
+        return finish(store, workspace, image, meter)
 
 
-def _finish(store: Store, workspace: Workspace, image: Image, meter: _Meter | None) -> Image:
+def finish(store: Store, workspace: Workspace, image: Image, meter: Meter) -> Image:
+    """Render an image whose blobs are in a workspace, and move all of it into the store. Returns what was recorded."""
     from podium.store import blobs, trees
 
     with locks.locked(store.data, locks.work("tree", image.hex)):
         if trees.is_rendered(store.data, image.tree):
             size = int(trees.read(store.data, image.tree).get("bytes", 0))
         else:
-            size = trees.render(store.data, workspace, image, store.limits, meter.unpacked if meter else None)
+            size = trees.render(store.data, workspace, image, store.limits, meter.unpacked)
         workspace.sync()
         trace("import:synced")
         with store.shared():

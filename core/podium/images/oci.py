@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from podium.errors import BadInput, LimitExceeded
 from podium.images.archive import Archive, opened
 from podium.images.conversion import from_config, layer_digests
 from podium.images.job import Job, digits_of
-from podium.store.image import PREFIX, Image
+from podium.store.image import PREFIX, Blob, Image
 from podium.store.naming import split, split_name
+from podium.store.unpack.streams import Source
 
 _OCI, _DOCKER = "application/vnd.oci.image.", "application/vnd.docker.distribution.manifest."
 INDEX_TYPES = (_OCI + "index.v1+json", _DOCKER + "list.v2+json")
@@ -32,6 +34,33 @@ def host_platform() -> str:
     return f"linux/{_MACHINES.get(machine, machine)}"
 
 
+class Files(Protocol):
+    """Where an OCI image is: a layout, or a registry."""
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Source]:
+        """A document, which need not be what the descriptor says."""
+        ...
+
+    def keep(self, job: Job, wanted: list[tuple[Descriptor, str]]) -> list[Blob]:
+        """Put blobs into the job's workspace, each with its role, and verify them."""
+        ...
+
+
+class _Layout:
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Source]:
+        return self._archive.open("blobs/sha256/" + str(descriptor["digest"]).removeprefix(PREFIX))
+
+    def keep(self, job: Job, wanted: list[tuple[Descriptor, str]]) -> list[Blob]:
+        return [self._put(job, descriptor, role) for descriptor, role in wanted]
+
+    def _put(self, job: Job, descriptor: Descriptor, role: str) -> Blob:
+        with self.open(descriptor) as f:
+            return job.put(f, role, str(descriptor.get("mediaType", "")), descriptor["digest"], descriptor["size"])
+
+
 def import_oci(job: Job) -> Image:
     """Keep an image of a layout; its id is the digest of its configuration.
 
@@ -41,19 +70,45 @@ def import_oci(job: Job) -> Image:
     with opened(job.path, job.workspace, job.store.limits) as archive:
         with archive.open("index.json") as f:
             index, _ = job.read_json(f, "index.json")
-        descriptor = _choose(job, archive, index, 0)
-        manifest, _ = _object(job, archive, descriptor, "the manifest", MANIFEST_TYPES)
-        _check_manifest(job, manifest)
-        config, raw = _object(job, archive, manifest["config"], "the configuration", CONFIG_TYPES)
-        names = split_name(job.name or _own_name(job.path, descriptor))
-        known = job.known(digits_of(manifest["config"]["digest"], job.path))
-        if known is not None:
-            return known._replace(name=names[0], tags=(names[1],), aliases=())
-        layers = manifest["layers"]
-        diff_ids = layer_digests(config, len(layers), job.path)
-        blobs = [_put(job, archive, descriptor, "manifest"), _put(job, archive, manifest["config"], "config")]
-        blobs += [_put(job, archive, layer, "layer") for layer in layers]
-    return from_config(config, raw, names, "oci", blobs, diff_ids, job.path)
+        files = _Layout(archive)
+        return keep_image(job, files, _choose(job, files, index, 0))
+
+
+def pick(job: Job, files: Files, descriptor: Descriptor) -> Descriptor:
+    """The descriptor of an image's manifest: this one, or of those in the index that this is, the platform's.
+
+    Raises:
+        BadInput: it is neither manifest nor index, or has no image for the platform.
+    """
+    if descriptor.get("mediaType") in INDEX_TYPES:
+        index, _ = _object(job, files, descriptor, "the index", INDEX_TYPES)
+        return _choose(job, files, index, 1)
+    return descriptor
+
+
+def keep_image(job: Job, files: Files, descriptor: Descriptor) -> Image:
+    """Keep the image of a manifest; see `import_oci`."""
+    manifest, _ = _object(job, files, descriptor, "the manifest", MANIFEST_TYPES)
+    _check_manifest(job, manifest)
+    config, raw = _object(job, files, manifest["config"], "the configuration", CONFIG_TYPES)
+    _check_platform(job, config)
+    names = split_name(job.name or _own_name(job.path, descriptor))
+    known = job.known(digits_of(manifest["config"]["digest"], job.path))
+    if known is not None:
+        return known._replace(name=names[0], tags=(names[1],), aliases=())
+    layers = manifest["layers"]
+    diff_ids = layer_digests(config, len(layers), job.path)
+    wanted = [(descriptor, "manifest"), (manifest["config"], "config"), *((layer, "layer") for layer in layers)]
+    return from_config(config, raw, names, "oci", files.keep(job, wanted), diff_ids, job.path)
+
+
+def _check_platform(job: Job, config: dict[str, Any]) -> None:
+    """What was asked for by name must be what comes, also where there is no choice."""
+    found = "/".join(str(config[k]) for k in ("os", "architecture", "variant") if config.get(k))
+    if job.platform and not (found == job.platform or found.startswith(job.platform + "/")):
+        if job.platform.startswith(found + "/"):
+            return  # many configurations do not tell the variant
+        raise BadInput(f"{job.path} is an image for {found}, not for {job.platform}", subject=job.path)
 
 
 def _own_name(path: str, descriptor: Descriptor) -> str:
@@ -68,7 +123,7 @@ def _own_name(path: str, descriptor: Descriptor) -> str:
     return ref if "/" in ref or ":" in ref else f"{stem}:{ref}"
 
 
-def _choose(job: Job, archive: Archive, index: Any, depth: int) -> Descriptor:
+def _choose(job: Job, files: Files, index: Any, depth: int) -> Descriptor:
     """The descriptor of the manifest for the platform, through nested indexes."""
     path = job.path
     if depth > _MAX_NESTING:
@@ -85,8 +140,8 @@ def _choose(job: Job, archive: Archive, index: Any, depth: int) -> Descriptor:
         raise BadInput(f"{path} holds no image", subject=path)
     chosen = _fitting(job, candidates, depth)
     if chosen.get("mediaType") in INDEX_TYPES:
-        inner, _ = _object(job, archive, chosen, "a nested index", INDEX_TYPES)
-        nested = _choose(job, archive, inner, depth + 1)
+        inner, _ = _object(job, files, chosen, "a nested index", INDEX_TYPES)
+        nested = _choose(job, files, inner, depth + 1)
         return {**nested, "annotations": {**_notes(nested), **_notes(chosen)}}
     if chosen.get("mediaType") not in MANIFEST_TYPES:
         raise BadInput(f"{path}: {chosen.get('mediaType')!r:.80} is no image manifest", subject=path)
@@ -141,14 +196,14 @@ def _descriptor(value: Any, what: str) -> Descriptor:
 
 
 def _object(
-    job: Job, archive: Archive, value: Any, what: str, media_types: tuple[str, ...]
+    job: Job, files: Files, value: Any, what: str, media_types: tuple[str, ...]
 ) -> tuple[dict[str, Any], bytes]:
     """A JSON blob, verified against its descriptor, and its bytes."""
     descriptor = _descriptor(value, f"{job.path}: {what}")
     media = descriptor.get("mediaType")
     if media not in media_types:
         raise BadInput(f"{job.path}: {what} is of type {media!r:.100}, which is none of an image's", subject=job.path)
-    with archive.open(_blob_name(descriptor)) as f:
+    with files.open(descriptor) as f:
         content, raw = job.read_json(f, what, descriptor["size"])
     found = PREFIX + hashlib.sha256(raw).hexdigest()
     if found != descriptor["digest"] or len(raw) != descriptor["size"]:
@@ -182,12 +237,3 @@ def _check_manifest(job: Job, manifest: dict[str, Any]) -> None:
         media = _descriptor(layer, f"{job.path}: a layer").get("mediaType")
         if not isinstance(media, str) or not media.startswith(_LAYER) or media.endswith("+encrypted"):
             raise BadInput(f"{job.path}: a layer of type {media!r:.100} can't be unpacked", subject=job.path)
-
-
-def _blob_name(descriptor: Descriptor) -> str:
-    return "blobs/sha256/" + str(descriptor["digest"]).removeprefix(PREFIX)
-
-
-def _put(job: Job, archive: Archive, descriptor: Descriptor, role: str) -> Any:
-    with archive.open(_blob_name(descriptor)) as f:
-        return job.put(f, role, str(descriptor.get("mediaType", "")), descriptor["digest"], descriptor["size"])

@@ -15,7 +15,7 @@ from podium.events import images as events
 from podium.linux.files import fsync_dir
 from podium.named import NamedTuple
 from podium.paths import DataDir
-from podium.store import index, locks, naming, usage
+from podium.store import index, locks, naming, partial, usage
 from podium.store.image import PREFIX, Image
 from podium.store.workspace import Workspace, sweep
 
@@ -77,13 +77,14 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
     from podium.sandbox import derived, kernels
 
     data = store.data
-    result = Collected([], [], [], [] if dry_run else sweep(data), 0, [], [])
+    arrived, freed = partial.sweep(data, grace, dry_run=dry_run)
+    result = Collected([], [], [], [*([] if dry_run else sweep(data)), *arrived], 0, [], [])
     with store.exclusive(), locks.locked(data, locks.RECORDS):
         index.renew(data)
         refs = referenced(data)
         images, problems = index.survey(data)
         unsure = [f"pod {u} can't be read" for u in refs.unreadable] + [p.error.message for p in problems]
-        left, freed = [], 0
+        left = []
         for image in images:
             reason = _reason_to_keep(store, image, grace, refs.images | refs.trees)
             if reason is None and refs.unreadable:
@@ -112,7 +113,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
             result.trees.extend(t for t in _names(data.trees) if t not in trees)
             result.blobs.extend(PREFIX + b for b in _names(data.blobs) if b not in blobs)
             if not dry_run:
-                freed = _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs) + derived.sweep(data)
+                freed += _remove_trees(data, result.trees) + _remove_blobs(data, result.blobs) + derived.sweep(data)
             result.kernels.extend(kernels.sweep(data, dry_run=dry_run))
         if not dry_run:
             index.survey(data)

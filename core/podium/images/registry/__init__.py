@@ -1,0 +1,1 @@
+"""Images from and to registries (OCI distribution-spec 1.1)."""
