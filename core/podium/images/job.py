@@ -63,6 +63,11 @@ class Job(NamedTuple):
             BadInput: it is none, or neither object nor list; names the place.
             LimitExceeded: it is larger than a manifest may be.
         """
+        data = self.read_document(source, what, size)
+        return self.parse(data, what), data
+
+    def read_document(self, source: Source, what: str, size: int | None = None) -> bytes:
+        """The bytes of a manifest, index or configuration. Raises LimitExceeded."""
         limit = self.store.limits.max_manifest
         if size is not None and size > limit:
             raise LimitExceeded(f"{self.path}: {what} has {size} bytes, more than {limit}", subject=self.path)
@@ -72,11 +77,14 @@ class Job(NamedTuple):
             left -= len(chunk)
         if not left:
             raise LimitExceeded(f"{self.path}: {what} has more than {limit} bytes", subject=self.path)
-        data = b"".join(parts)
+        return b"".join(parts)
+
+    def parse(self, data: bytes, what: str) -> dict[str, Any] | list[Any]:
+        """A JSON document of the image. Raises BadInput if it is none, or neither object nor list."""
         value = loads(data, f"{self.path}: {what}")
         if not isinstance(value, dict | list):
             raise BadInput(f"{self.path}: {what} is no JSON object", subject=self.path)
-        return value, data
+        return value
 
 
 def digits_of(digest: Any, what: str) -> str:

@@ -91,7 +91,8 @@ def keep_image(job: Job, files: Files, descriptor: Descriptor) -> Image:
     manifest, _ = _object(job, files, descriptor, "the manifest", MANIFEST_TYPES)
     _check_manifest(job, manifest)
     config, raw = _object(job, files, manifest["config"], "the configuration", CONFIG_TYPES)
-    _check_platform(job, config)
+    if "platform" not in descriptor:  # else it was chosen by that
+        _check_platform(job, config)
     names = split_name(job.name or _own_name(job.path, descriptor))
     known = job.known(digits_of(manifest["config"]["digest"], job.path))
     if known is not None:
@@ -204,7 +205,7 @@ def _object(
     if media not in media_types:
         raise BadInput(f"{job.path}: {what} is of type {media!r:.100}, which is none of an image's", subject=job.path)
     with files.open(descriptor) as f:
-        content, raw = job.read_json(f, what, descriptor["size"])
+        raw = job.read_document(f, what, descriptor["size"])
     found = PREFIX + hashlib.sha256(raw).hexdigest()
     if found != descriptor["digest"] or len(raw) != descriptor["size"]:
         raise BadInput(
@@ -212,6 +213,7 @@ def _object(
             f"found {found} of {len(raw)}",
             subject=job.path,
         )
+    content = job.parse(raw, what)
     if not isinstance(content, dict):
         raise BadInput(f"{job.path}: {what} is no JSON object", subject=job.path)
     if content.get("mediaType", media) != media:

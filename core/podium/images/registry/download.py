@@ -93,7 +93,7 @@ class Download:
                     hint="what has arrived is kept: fetch it again later",
                     subject=self.digest,
                 )
-            stop.wait(min(0.2 * 2**failures, 5.0))
+            stop.wait(0.1 * 2**failures)
 
     def _receive(self, client: Client, stop: threading.Event) -> None:
         headers = {"Range": f"bytes={self.at}-"} if self.at else {}

@@ -59,7 +59,7 @@ def fetch_image(
     meter = Meter(progress)
     sweep(store.data)
     with Client(reference, verify=tls_verify, actions="pull") as client, Workspace(store.data) as workspace:
-        job = Job(store, workspace, str(reference), name, None, platform, meter.moved)
+        job = Job(store, workspace, str(reference), name, None, platform, None)
         known = _known(job, reference) if reference.digest else None
         if known is not None:
             return finish(store, workspace, known, meter)
