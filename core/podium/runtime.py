@@ -406,6 +406,18 @@ class Runtime:
 
         return check(self._read(), name)
 
+    def stage1_find(self, name: str) -> None:
+        """Raises NotFound or PluginRefused unless exactly one stage1 plugin of that name is installed."""
+        from podium.stage1.registry import installed
+
+        installed(name)
+
+    def stage1_call(self, name: str, hook: str, ref: str | None = None, times: int = 1) -> Sequence[dict[str, Any]]:
+        """Call one hook of a plugin by hand, on a pod that it prepared."""
+        from podium.actions.stage1_call import call
+
+        return call(self._write(), name, hook, ref, times)
+
     def pins(self, verify: bool = False) -> Sequence[dict[str, Any]]:
         """The pins, with the pods that refer to each."""
         from podium.actions.stage1 import list_pins

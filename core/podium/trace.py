@@ -2,17 +2,20 @@
 
 They cost one dictionary look-up. `PODIUM_TRACE_KILL=NAME[#N]` sends SIGKILL to the process that reaches NAME (for the
 Nth time), which is how the fault tests stop podium at every one of them; `PODIUM_TRACE_LOG=FILE` writes each name that
-is reached, with the monotonic time in seconds and the pid before it.
+is reached, with the monotonic time in seconds and the pid before it. `PODIUM_TRACE_HOOKS=1` (and --debug) shows each
+call of a plugin's hook on standard error.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 _KILL = os.environ.get("PODIUM_TRACE_KILL")
 _LOG = os.environ.get("PODIUM_TRACE_LOG")
 _seen: dict[str, int] = {}
+_hooks = os.environ.get("PODIUM_TRACE_HOOKS") == "1"
 
 
 def trace(point: str) -> None:
@@ -29,3 +32,19 @@ def trace(point: str) -> None:
             import signal
 
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def show_hooks() -> None:
+    """Show the calls of hooks from now on."""
+    global _hooks
+    _hooks = True
+
+
+def hooks_shown() -> bool:
+    """Whether the calls of hooks are shown."""
+    return _hooks
+
+
+def hook(text: str) -> None:
+    """Show one call of a hook."""
+    print(f"podium: {text}", file=sys.stderr, flush=True)

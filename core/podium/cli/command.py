@@ -176,7 +176,7 @@ def filled(text: str) -> str:
 GLOBALS = (
     Option("--dir", "the data directory (PODIUM_DIR; default /var/lib/podium)", "DIR", convert=filled, complete="file"),
     Option("--config", "a configuration file over the system's", "FILE", convert=filled, complete="file"),
-    Option("--debug", "show tracebacks"),
+    Option("--debug", "show tracebacks, and each call of a plugin's hook"),
 )
 UUID_FILE = Option("--uuid-file", "read the pod's uuid from FILE; stands for a POD", "FILE", many=True, complete="file")
 FORMAT = Option("--format", "print JSON (docs/cli.md has the schemas)", "json", choices=("json",))

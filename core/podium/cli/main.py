@@ -50,6 +50,9 @@ VERBS = {
     "stage1 pins": "list the pinned plugin code",
     "fsck": "check everything that is stored",
     "migrate": "bring the data directory to this podium's format",
+    "stage1 call": "call one hook of a plugin by hand",
+    "stage1 new": "write a new plugin, to begin with",
+    "stage1 test": "hold a plugin against the conformance suite",
     "config": "show the configuration and where it is from",
     "version": "show podium's version",
     "completion": "print a completion script for a shell",
@@ -184,6 +187,10 @@ def _call(command: Command, words: list[str], context: Context) -> int:
         return 0
     args = parse.arguments(command, words)
     _set(context, vars(args))
+    if context.debug:
+        from podium.trace import show_hooks
+
+        show_hooks()
     if command.root and os.geteuid() != 0:
         raise HostLacks(f"'podium {command.name}' needs root", hint="try again with sudo")
     return command.run(context, args)

@@ -14,7 +14,8 @@ from podium import errors
 from podium.errors import PluginFailed, PodiumError
 from podium.stage1.protocol import VERSION, BrokenPeer, Channel
 from podium.stage1.registry import Plugin
-from podium.trace import trace
+from podium.trace import hook as show
+from podium.trace import hooks_shown, trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Worker:
         self._output = output
         self._pidfd = os.pidfd_open(pid)
         self._last = 0
+        self._shown: dict[int, tuple[str, float]] = {}  # calls under way: what they are, and since when (monotonic)
+        self._pin_folder: str | None = None
 
     @classmethod
     def start(cls, plugin: Plugin, pin_folder: str | None, keep: Iterable[int] = ()) -> Worker:
@@ -62,7 +65,9 @@ class Worker:
         if pid == 0:
             _become_worker(theirs, output, pin_folder, {*keep})
         theirs.close()
-        return cls(plugin, pid, Channel(ours), output)
+        worker = cls(plugin, pid, Channel(ours), output)
+        worker._pin_folder = pin_folder
+        return worker
 
     def begin_load(self, *, ahead: bool = False) -> int:
         """Let the worker load the plugin, and with `ahead` what a run will need, while the caller does other things."""
@@ -102,6 +107,8 @@ class Worker:
     def begin(self, hook: str, pod: str | None, args: dict[str, Any] | None = None) -> int:
         """Send a request; `result` waits for its answer."""
         self._last += 1
+        if hooks_shown():
+            self._shown[self._last] = (self._described(hook, pod, args), time.monotonic())
         try:
             self.channel.send({"v": VERSION, "id": self._last, "hook": hook, "pod": pod, "args": args or {}})
         except BrokenPeer:
@@ -116,6 +123,29 @@ class Worker:
         until: str | None = None,
     ) -> Any:
         """Wait for the answer to request `number`, or for the event `until` (then None). See `call`."""
+        if number not in self._shown:
+            return self._result(number, hook, timeout, until)
+        what, since = self._shown.pop(number)
+        try:
+            result = self._result(number, hook, timeout, until)
+        except PodiumError as e:
+            show(f"{what}: {(time.monotonic() - since) * 1000:.1f} ms, failed: {e.reason}: {e.message}")
+            raise
+        show(f"{what}: {(time.monotonic() - since) * 1000:.1f} ms, {until if result is None else result!r}")
+        return result
+
+    def _described(self, hook: str, pod: str | None, args: dict[str, Any] | None) -> str:
+        """A call for people: which code, what it is given."""
+        from podium.stage1.pins import plugin_digest
+
+        plugin = self.plugin
+        return (
+            f"hook {hook} of {plugin.name} {plugin.version} ({plugin_digest(plugin, self._pin_folder)})"
+            + (f" pod {os.path.basename(pod)}" if pod else "")
+            + f" {args or {}}"
+        )
+
+    def _result(self, number: int, hook: str, timeout: float | None, until: str | None) -> Any:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             message = self._next(hook, deadline, timeout)

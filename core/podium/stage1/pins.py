@@ -140,6 +140,15 @@ def _identify(plugin: Plugin, contents: dict[str, str]) -> Pin:
     return Pin("sha256-" + digest([plugin.name, plugin.entry, contents]), "sha256:" + digest(own))
 
 
+def plugin_digest(plugin: Plugin, folder: str | None) -> str:
+    """The digest of a plugin's code: as installed, or of the pin in `folder`."""
+    if folder is not None:
+        digest = records.read(os.path.join(folder, FILE), "the pin")["plugin"]["digest"]
+        assert isinstance(digest, str)
+        return digest
+    return _identify(plugin, digests(sources_of(plugin).roots)).digest
+
+
 def _store(data: DataDir, plugin: Plugin, pin: Pin) -> None:
     from podium.linux.files import fsync_dir, rename_noreplace
     from podium.store.workspace import Workspace

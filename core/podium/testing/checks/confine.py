@@ -1,0 +1,114 @@
+"""Isolators and other confinement that the plugin claims, each by its effect on an app."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+import pytest
+
+from podium.testing.checks.hooks import ASKING
+from podium.testing.pods import Pods
+from podium.testing.snapshot import cgroup_mounts
+
+# Isolator → a shell command of an app with the options of `ASKING`, and what it prints last.
+_EFFECTS = {
+    "capabilities": ("grep CapEff /proc/self/status | cut -f2", "0000000000002000"),  # CAP_NET_RAW is bit 13
+    "no-new-privileges": ("grep NoNewPrivs /proc/self/status | cut -f2", "1"),
+    "seccomp": ("mkdir /tmp/made 2>/dev/null && echo made || echo refused", "refused"),
+    "oom-score-adj": ("cat /proc/self/oom_score_adj", "500"),
+    "rlimits": ("ulimit -n", "77"),
+    "pids": ("for i in $(seq 40); do sleep 3 & done 2>/dev/null; echo all", None),
+    "memory": ("dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo all", None),
+}
+# Isolator → control group files, v2 and v1, and what they hold with the options of `ASKING`.
+_CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cpu": {"cpu.max": ("50000 100000",), "cpu.cfs_quota_us": ("50000",)},
+    "cpu-shares": {"cpu.weight": ("20", "59"), "cpu.shares": ("512",)},
+}
+
+
+class ConfineChecks:
+    """See the package."""
+
+    plugin: ClassVar[str]
+
+    @pytest.mark.parametrize("name", _EFFECTS)
+    def test_isolator(self, pods: Pods, claims: frozenset[str], name: str) -> None:
+        """An app that the isolator confines can't do what another can."""
+        if f"isolator:{name}" not in claims:
+            pytest.skip(f"the plugin does not claim `isolator:{name}`")
+        command, expected = _EFFECTS[name]
+        done = pods.run(command, *ASKING[f"isolator:{name}"][1], check=None)
+        if expected is None:
+            assert "all" not in done.stdout.split(), f"the limit was passed: {done.stdout}"
+        else:
+            assert done.stdout.split()[-1:] == [expected], f"{done.stdout}\n{done.stderr}"
+
+    @pytest.mark.parametrize("name", _CONTROLS)
+    def test_processor_isolator(self, pods: Pods, claims: frozenset[str], name: str) -> None:
+        """The control group of the pod, or one below it, has the limit: a share of time has no quicker proof."""
+        if f"isolator:{name}" not in claims:
+            pytest.skip(f"the plugin does not claim `isolator:{name}`")
+        uuid = pods.start("echo ready; exec sleep 100", *ASKING[f"isolator:{name}"][1])
+        pods.logged(uuid, "ready")
+        seen = {
+            f"{file}={value}"
+            for mount in cgroup_mounts()
+            for folder, _, files in os.walk(mount)
+            if uuid in folder
+            for file in set(files) & _CONTROLS[name].keys()
+            for value in [_read(os.path.join(folder, file))]
+        }
+        wanted = {f"{file}={value}" for file, values in _CONTROLS[name].items() for value in values}
+        assert seen & wanted, f"none of {sorted(wanted)} is in force, but {sorted(seen)}"
+
+    def test_readonly_rootfs(self, pods: Pods, claims: frozenset[str]) -> None:
+        """Nothing in the rootfs can be written."""
+        if "readonly-rootfs" not in claims:
+            pytest.skip("the plugin does not claim `readonly-rootfs`")
+        done = pods.run("echo x > /new 2>/dev/null && echo written || echo refused", "--readonly-rootfs")
+        assert done.stdout == "refused\n"
+
+    def test_rootfs_is_the_pod_s_own(self, pods: Pods, claims: frozenset[str]) -> None:
+        """What one pod writes into its rootfs, the next does not find: the image's tree is shared, never written."""
+        pods.run("echo x > /new")
+        pods.run("ls /new 2>/dev/null && exit 1 || exit 0")
+
+    def test_restart(self, pods: Pods, claims: frozenset[str]) -> None:
+        """An app that fails is started again."""
+        if "restart" not in claims:
+            pytest.skip("the plugin does not claim `restart`")
+        done = pods.run(
+            "n=$(cat /n 2>/dev/null || echo 0); echo $((n+1)) > /n; test $n = 1 && echo again && exit 0; exit 1",
+            *("--restart", "on-failure"),
+        )
+        assert done.stdout.splitlines()[-1:] == ["again"], done.stdout
+
+    def test_hostname(self, pods: Pods, claims: frozenset[str]) -> None:
+        """The pod has the host name that was asked for."""
+        if "hostname" not in claims:
+            pytest.skip("the plugin does not claim `hostname`")
+        assert pods.run("hostname", pod=("--hostname", "inside")).stdout == "inside\n"
+
+    def test_network(self, pods: Pods, claims: frozenset[str]) -> None:
+        """`none` has no way out, `host` has the host's links."""
+        for name, own in (("none", True), ("host", False)):
+            if f"network:{name}" not in claims:
+                continue
+            words = ("run", "--stage1", self.plugin, "--net", name, "box", "--exec", "/bin/cat", "--", "/proc/net/dev")
+            lines = pods.podium(*words).stdout.splitlines()[2:]
+            links = {line.partition(":")[0].strip() for line in lines}
+            hosts = {line.partition(":")[0].strip() for line in _read("/proc/net/dev").splitlines()[2:]}
+            if own:
+                assert links <= {"lo"}, f"--net none shows {sorted(links)}"
+            else:
+                assert links >= {"lo"} and len(links & hosts) >= min(2, len(hosts)), f"--net host: {sorted(links)}"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
