@@ -28,9 +28,11 @@ def clean_up(scope: Scope, cgroup_parent: str) -> None:
             path = os.path.join(folder, name)
             if scope.has(path) and not os.path.isdir(path):
                 os.unlink(path)
-    for name, looks in snapshot(()).things["link"].items():
-        if scope.has(f"{name} {looks}"):
-            subprocess.run(["ip", "link", "delete", name], stdin=subprocess.DEVNULL, check=False)
+    things = snapshot(()).things
+    for kind, command in (("link", ("ip", "link", "delete")), ("loop", ("losetup", "--detach"))):
+        for name, looks in things[kind].items():
+            if scope.has(f"{name} {looks}"):
+                subprocess.run([*command, name], stdin=subprocess.DEVNULL, check=False)
     remove_cgroups(cgroup_parent)
 
 

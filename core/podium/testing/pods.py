@@ -116,7 +116,10 @@ class Pods:
         )
 
     def end_all(self) -> None:
-        """Remove every pod, by force where the plugin does not do it."""
+        """Remove every pod, by brute force where the plugin does not do it."""
         if uuids := self.uuids():
             self.podium("rm", "--force", *uuids, check=None)
         cleanup.clean_up(self.scope, self._parent)
+        for phase in _PHASES:
+            for uuid in self.uuids():
+                cleanup.remove(os.path.join(self.podium.dir, "pods", phase, uuid))

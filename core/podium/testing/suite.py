@@ -28,6 +28,7 @@ _CONFIG = """\
 parent = "{parent}"
 
 [stage1]
+prepare-timeout = {limit}
 gc-timeout = {limit}
 stop-timeout = {limit}
 """
@@ -44,7 +45,7 @@ class Stage1Suite(HookChecks, LifeChecks, EnterChecks, ConfineChecks, VolumeChec
             fail. One that passes after all fails the suite.
         environment: what podium's environment has besides that of the tests.
         patience: seconds that what a pod held has to be gone in.
-        limit: seconds that a `gc` or `stop` may take.
+        limit: seconds that a `prepare`, `gc` or `stop` may take.
 
     The fixtures `command`, `rootfs` and `options` can be overridden.
     """

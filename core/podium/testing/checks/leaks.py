@@ -37,7 +37,7 @@ class LeakChecks:
         before = snapshot(watched)
         uuid = host.start("sleep 1000 & echo ready; exec sleep 1000")
         suite_scope.marks.update((uuid, uuid[:8]))
-        host.podium("stop", "--force", uuid, check=None)
+        host.podium("stop", uuid, check=None)
         host.gc()
         lines = settled(before, suite_scope, watched, cls.patience)
         host.end_all()
@@ -66,14 +66,14 @@ class LeakChecks:
         """podium is killed at each step of a run, in whichever process: one gc later the host is as it was."""
         log = os.path.join(pods.folder, "points")
         podium, words = pods.podium, pods.words("run", "true")
-        podium.using(podium.binary, **podium.env, PODIUM_TRACE_LOG=log)(*words)
+        podium.using(podium.binary, PODIUM_TRACE_LOG=log)(*words)
         assert not pods.gc()
         watched = [f"{podium.dir}/{part}" for part in ("pods", "tmp")] + ["/run/podium", "/run/netns"]
         before = snapshot(watched)
         points = reached(log)
         os.unlink(log)
         for point in points:
-            podium.using(podium.binary, **podium.env, PODIUM_TRACE_KILL=point)(*words, check=None)
+            podium.using(podium.binary, PODIUM_TRACE_KILL=point)(*words, check=None)
             pods.let_end()
             failed = pods.gc()
             left = settled(before, suite_scope, watched, self.patience)

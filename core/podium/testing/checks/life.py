@@ -73,8 +73,9 @@ class LifeChecks:
 
     def test_gc_of_a_pod_that_never_ran(self, pods: Pods) -> None:
         """Prepared, never run, collected."""
-        pods.prepare("true")
-        assert not pods.gc()
+        pods.prepare("exit 11")
+        failed = pods.gc()
+        assert not failed, failed
 
     def test_hooks_return_in_time(self, pods: Pods) -> None:
         """prepare, gc and stop end within their limits; a hook that hangs is cut and fails."""
