@@ -1,6 +1,6 @@
 """podium: a daemonless pod runtime (see docs/ and `podium --help`)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,15 +16,25 @@ from podium import format, records
 from podium.errors import InUse
 from podium.paths import DataDir
 from podium.store import index, migrating, migrations
+from support import cleanup
 from support.command import Podium
 from support.old_data import unpack
 
 POINTS = ("backup", "begin-2", "applied-2", "format-2", "index-2")
 
 
+@pytest.fixture(scope="module")
+def unpacked(session_dir: str) -> Iterator[str]:
+    """Data of format 1; must not be changed."""
+    folder = os.path.join(session_dir, "migrations")
+    os.mkdir(folder)
+    yield unpack(1, folder)
+    cleanup.remove_folder(folder)
+
+
 @pytest.fixture
-def old(podium: Podium, test_dir: str) -> DataDir:
-    unpack(1, test_dir)
+def old(podium: Podium, unpacked: str) -> DataDir:
+    subprocess.run(["cp", "--archive", unpacked, podium.dir], check=True)
     return DataDir(podium.dir)
 
 

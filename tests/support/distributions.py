@@ -93,13 +93,13 @@ class Venv:
         self.site = sysconfig.get_path("purelib", "venv", {"base": path, "platbase": path, "installed_base": path})
 
     @classmethod
-    def make(cls, path: str, *wheels: str) -> Venv:
-        """Make one, with podium as it is in the sources now, its libraries, and the wheels."""
+    def make(cls, path: str, *wheels: str, sources: str = REPOSITORY) -> Venv:
+        """Make one, with podium as it is in the sources (now, or unpacked elsewhere), its libraries, and the wheels."""
         venv.EnvBuilder(with_pip=False, symlinks=True).create(path)
         made = cls(path)
         for library in LIBRARIES:
             made._link(library)
-        made._copy_podium()
+        made._copy_podium(sources)
         for wheel in wheels:
             made.install(wheel)
         return made
@@ -155,14 +155,14 @@ class Venv:
             if top != "__pycache__" and not os.path.lexists(target):
                 os.symlink(str(found.locate_file(top)), target)
 
-    def _copy_podium(self) -> None:
+    def _copy_podium(self, sources: str) -> None:
         for package, source in PODIUM.items():
             shutil.copytree(
-                os.path.join(REPOSITORY, source),
+                os.path.join(sources, source),
                 os.path.join(self.site, package),
                 ignore=shutil.ignore_patterns("__pycache__"),
             )
-        with open(os.path.join(REPOSITORY, "pyproject.toml"), "rb") as f:
+        with open(os.path.join(sources, "pyproject.toml"), "rb") as f:
             project = tomllib.load(f)["project"]
         info = os.path.join(self.site, f"podium-{project['version']}.dist-info")
         os.mkdir(info)

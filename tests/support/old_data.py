@@ -6,6 +6,10 @@ import os
 import subprocess
 
 from support import corpus
+from support.distributions import REPOSITORY
+
+# The commit at which each format landed, which is also tagged format-N; a clone may come without tags.
+COMMITS = {1: "a84ac4f3dd8dfa15b006604c93d70b0b903cb35e"}
 
 
 def unpack(format: int, folder: str) -> str:
@@ -14,3 +18,21 @@ def unpack(format: int, folder: str) -> str:
     argv = ["tar", "--extract", "--xz", "--numeric-owner", "--xattrs", "--preserve-permissions", "--file", archive]
     subprocess.run([*argv, "--directory", folder], check=True)
     return os.path.join(folder, "data")
+
+
+def sources(format: int, folder: str) -> str:
+    """Unpack podium's sources as they were when a format landed, from this clone; returns `folder`.
+
+    Raises:
+        AssertionError: the clone does not reach back to that commit.
+    """
+    commit = COMMITS[format]
+    argv = ["git", "-C", REPOSITORY, "archive", "--format=tar", commit, "core", "plugins", "pyproject.toml"]
+    archive = subprocess.run(argv, capture_output=True, check=False)
+    assert archive.returncode == 0, (
+        f"commit {commit} (format {format}) is not in this clone, so its podium can't be built: "
+        f"'git fetch --unshallow' brings it. git says: {archive.stderr.decode()}"
+    )
+    os.makedirs(folder)
+    subprocess.run(["tar", "--extract", "--directory", folder], input=archive.stdout, check=True)
+    return folder
