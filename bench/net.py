@@ -17,7 +17,7 @@ PLUGINS = "/usr/lib/cni"
 
 
 def _script(root: str) -> str:
-    """ADD and DEL of bridge and portmap in a namespace, as the network `default` has them."""
+    """ADD and DEL of bridge in a namespace, as the network `default` has it for a pod without ports."""
     ipam = {
         "type": "host-local",
         "dataDir": f"{root}/ipam",
@@ -26,20 +26,14 @@ def _script(root: str) -> str:
     }
     common = {"cniVersion": "1.0.0", "name": "bench"}
     bridge = {**common, "type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipMasq": True, "hairpinMode": True}
-    paths = {}
-    for name, content in {"bridge": {**bridge, "ipam": ipam}, "portmap": {**common, "type": "portmap"}}.items():
-        paths[name] = f"{root}/{name}.json"
-        with open(paths[name], "w", encoding="ascii") as f:
-            json.dump(content, f)
+    path = f"{root}/bridge.json"
+    with open(path, "w", encoding="ascii") as f:
+        json.dump({**bridge, "ipam": ipam}, f)
     script = f"{root}/plugins.sh"
     with open(script, "w", encoding="ascii") as f:
         f.write(
             f"export CNI_CONTAINERID=bench CNI_NETNS=/run/netns/pbench CNI_IFNAME=eth0 CNI_PATH={PLUGINS}\n"
-            f"CNI_COMMAND=ADD {PLUGINS}/bridge <{paths['bridge']} >{root}/result && "
-            f'{{ sed \'s/}}$/,"prevResult":/\' {paths["portmap"]}; cat {root}/result; echo "}}"; }} >{root}/chained && '
-            f"CNI_COMMAND=ADD {PLUGINS}/portmap <{root}/chained && "
-            f"CNI_COMMAND=DEL {PLUGINS}/portmap <{root}/chained && "
-            f"CNI_COMMAND=DEL {PLUGINS}/bridge <{paths['bridge']}\n"
+            f"CNI_COMMAND=ADD {PLUGINS}/bridge <{path} && CNI_COMMAND=DEL {PLUGINS}/bridge <{path}\n"
         )
     return script
 

@@ -98,6 +98,48 @@ def test_two_pods_reach_each_other_and_the_host_and_a_port_is_published(web: Pod
         s.bind(("127.0.0.1", port))
 
 
+def test_networks_are_listed_inspected_and_collected(web: Podium, session_dir: str) -> None:
+    folder = os.path.join(session_dir, "net.d")
+    os.makedirs(folder, exist_ok=True)
+    wrong, modern = (os.path.join(folder, name) for name in ("wrong.conflist", "modern.conflist"))
+    plugins = os.path.join(session_dir, "modern-plugins")
+    os.makedirs(plugins)
+    log = os.path.join(plugins, "log")
+    with open(os.path.join(plugins, "modern"), "w") as f:
+        f.write(f'#!/bin/sh\necho "$CNI_COMMAND" >> {log}; cat >> {log}\n')
+    os.chmod(os.path.join(plugins, "modern"), 0o700)
+    with open(wrong, "w") as f:
+        f.write('{"cniVersion": "1.0.0", "name": "wrong", "plugins": []}')
+    with open(modern, "w") as f:
+        json.dump({"cniVersion": "1.1.0", "name": "modern", "plugins": [{"type": "modern"}]}, f)
+    with open(web.config) as f:
+        text = f.read()
+    web.config = os.path.join(session_dir, "modern.toml")
+    with open(web.config, "w") as f:
+        f.write(text.replace("[net]", f'[net]\nplugin-dirs = ["/usr/lib/cni", "{plugins}"]'))
+    uuid = web.out("run", "-d", "web", "--", "sleep", "1000")
+    try:
+        listed = {n["name"]: n for n in web.json("network", "list")["networks"]}
+        assert listed["default"]["problem"] is None and listed["default"]["plugins"] == ["bridge", "portmap"]
+        assert listed["wrong"]["problem"]["reason"] == "bad-input" and wrong in listed["wrong"]["problem"]["message"]
+        (attached,) = json.loads(web.out("network", "inspect", "default"))["network"]["attachments"]
+        assert (attached["pod"], attached["ifname"], attached["check"]) == (uuid, "eth0", "ok")
+        assert [ip.partition("/")[0] for ip in attached["ips"]] == ips(web, uuid)
+        assert "wrong" in web("network", "inspect", "wrong", check=2).stderr
+        web("network", "inspect", "nowhere", check=3)
+        collected = {n["name"]: n["result"] for n in web.json("network", "gc")["networks"]}
+        assert collected == {"default": "unsupported", "modern": "done"}
+        with open(log) as f:
+            command, given = f.read().split("\n", 1)
+        valid = json.loads(given)["cni.dev/valid-attachments"]
+        assert command == "GC" and any(v["containerID"].startswith(uuid) and v["ifname"] == "eth0" for v in valid)
+    finally:
+        os.unlink(wrong)
+        os.unlink(modern)
+        web("stop", "--force", uuid)
+        web(*GC)
+
+
 def test_a_port_of_another_process_is_refused_with_its_name(web: Podium) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))

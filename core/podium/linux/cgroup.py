@@ -31,6 +31,12 @@ _SIGKILL = 9
 _CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
 
+def tracking() -> Hierarchies:
+    """The v2 hierarchy alone, where there is one: enough to know and kill a group's processes, in no time."""
+    at = hierarchies.current()
+    return at if at.v2 is None else at._replace(v1={})
+
+
 def create(path: str, at: Hierarchies | None = None) -> None:
     """Make a cgroup in every hierarchy, with its parents; what is there already stays."""
     at = at or hierarchies.current()

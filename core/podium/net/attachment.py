@@ -10,7 +10,7 @@ import os
 
 from podium.errors import Failed, PodiumError
 from podium.linux import namespaces
-from podium.net import cni, files, ports
+from podium.net import cni, files
 from podium.net.plan import Plan, Wanted
 from podium.trace import trace
 from podium.types import Interface, NetworkSetup
@@ -40,7 +40,11 @@ def attach(pod: Pod, plan: Plan, ledger: Ledger, cgroup: str) -> NetworkSetup:
         Failed, HostLacks: a plugin failed.
         InUse: a host port is taken; names its holder.
     """
-    held = ports.reserve(pod, plan.ports)
+    held: list[Any] = []
+    if plan.ports:
+        from podium.net import ports
+
+        held = ports.reserve(pod, plan.ports)
     container = f"{pod.uuid}-{os.urandom(4).hex()}"
     netns = os.path.join(NETNS_FOLDER, container)
     os.makedirs(NETNS_FOLDER, mode=0o755, exist_ok=True)

@@ -107,12 +107,13 @@ def _fork(cgroup: str | None, parent: int, path: str, env: Mapping[str, str], st
     from podium.linux import cgroup as cgroups
     from podium.linux import procs
 
-    pid = cgroups.fork(cgroup) if cgroup else os.fork()
+    at = cgroups.tracking()
+    pid = cgroups.fork(cgroup, at) if cgroup else os.fork()
     if pid:
         return pid
     try:
         if cgroup:
-            cgroups.enter(cgroup)
+            cgroups.enter(cgroup, at=at)
         procs.die_with_parent(signal.SIGKILL, parent)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)

@@ -69,7 +69,10 @@ def make(names: Sequence[str], ports: list[dict[str, Any]], settings: Settings) 
         for pair in filter(None, args.split(";")):
             if not all(pair.partition("=")):
                 raise BadInput(f"network {name!r}: {pair!r} is not of the form K=V", hint="NAME:K=V;K=V", subject=name)
-        networks.append(Wanted(f"eth{number}", configuration.find(name, settings), args))
+        conf = configuration.find(name, settings)
+        if conf.file == configuration.BUILT_IN and not ports:  # portmap would have nothing to do, in 100 ms
+            conf = conf._replace(plugins=[p for p in conf.plugins if p["type"] != "portmap"])
+        networks.append(Wanted(f"eth{number}", conf, args))
     for port in ports:
         if not any((p.get("capabilities") or {}).get("portMappings") for w in networks for p in w.conf.plugins):
             raise BadInput(

@@ -133,7 +133,7 @@ class PodSupervisor:
         from podium.net.attachment import attach
 
         group = f"{self.make_cgroup()}/_network"  # no app's name; what still works there ends with the pod
-        cgroup.create(group)
+        cgroup.create(group, cgroup.tracking())
         self._host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._network = made = attach(self._pod, wanted, self.ledger, group)
         found = ({"name": i.network, "ip": a.partition("/")[0]} for i in made.interfaces for a in i.addresses)
