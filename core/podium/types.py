@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from podium.linux.procs import Process
+    from podium.sandbox.launch import Launch
 
 INTERFACE = 1
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -478,3 +479,34 @@ class Sandbox(Protocol):
 
     def root(self, app: App) -> str:
         """Path of the app's rootfs, as seen after the namespaces have been joined."""
+
+
+class Pump(Protocol):
+    """What a sandbox has to be copied while the supervisor waits."""
+
+    def fileno(self) -> int:
+        """What to wait for."""
+
+    def pump(self) -> bool:
+        """Copy what is there; False when nothing more will come."""
+
+
+class RemoteSandbox(Sandbox, Protocol):
+    """A sandbox whose apps are no processes of this host: a virtual machine.
+
+    `Supervisor.run_apps` leaves starting and limiting them to it. What it starts in their place is a child of the
+    supervisor that hands signals on and ends as the app ends.
+    """
+
+    @property
+    def pumps(self) -> Sequence[Pump]:
+        """What the supervisor copies while it waits."""
+
+    def start(self, app: App, launch: Launch, stdio: tuple[int, int, int], *, terminal: bool = False) -> int:
+        """Start a command of the app; returns the pid of what stands for it. See `podium.sandbox.app.start`."""
+
+    def end(self, app: App) -> None:
+        """End what the app's first process has left running."""
+
+    def failure(self, app: App) -> str | None:
+        """Why the app's last command ended, where its exit code or signal does not say it."""

@@ -12,7 +12,7 @@ from podium.sandbox import rootfs
 from podium.sandbox.app import DEFAULT_PATH
 from podium.sandbox.launch import Launch
 from podium.sandbox.users import identify
-from podium.types import App, Isolators, Pod, Sandbox
+from podium.types import App, Isolators, Pod, RemoteSandbox, Sandbox
 
 
 def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
@@ -21,11 +21,13 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
     Raises:
         BadInput: its image lacks the user or group, or names an unknown capability or system call.
     """
-    root = os.open(rootfs.path(pod, app), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    far = remote(sandbox) is not None
+    root = os.open(app.rootfs if far else rootfs.path(pod, app), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         owner = sandbox_ids(sandbox)
         who = identify(root, app.user, app.group, app.supplementary_gids, owner)
-        _make_working_dir(root, app.working_dir, owner)
+        if not far:  # else the shared tree is all there is to look at
+            _make_working_dir(root, app.working_dir, owner)
     finally:
         os.close(root)
     environment = {"PATH": DEFAULT_PATH, "HOME": who.home, "AC_APP_NAME": app.name, **app.environment}
@@ -45,6 +47,11 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
         oom_score_adj=iso.oom_score_adj,
         cgroup=f"{pod.cgroup}/{app.name}",
     )
+
+
+def remote(sandbox: Sandbox) -> RemoteSandbox | None:
+    """The sandbox, if its apps are no processes of this host."""
+    return sandbox if hasattr(sandbox, "start") else None  # type: ignore[return-value]
 
 
 def check(app: App) -> None:

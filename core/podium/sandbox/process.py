@@ -13,7 +13,7 @@ from podium.linux import cgroup, procs
 from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
-from podium.sandbox.confine import launch_of, limits_of
+from podium.sandbox.confine import launch_of, limits_of, remote
 from podium.sandbox.stdio import LogPump, Terminal
 
 TYPE_CHECKING = False
@@ -67,10 +67,11 @@ class AppProcess:
             PodiumError: the image lacks the user, a limit can't be had …
         """
         self._namespaces = sandbox.namespaces
+        self._remote = remote(sandbox)
         self._launch: Launch = launch_of(self._pod, self._app, sandbox)
         launches.write(self._pod.stage1_dir, self.name, self._launch)
         cgroup.create(self._launch.cgroup)
-        limits = limits_of(self._app.isolators, self._pod.dir)
+        limits = None if self._remote else limits_of(self._app.isolators, self._pod.dir)
         if limits is not None:
             cgroup.apply(self._launch.cgroup, limits)
         self._terminal = terminal
@@ -102,9 +103,11 @@ class AppProcess:
         self.restart_at = None
         _, argv = self._steps[self._next]
         try:
-            self._pid = apps.start(
-                self._launch._replace(argv=argv), self._namespaces, self._stdio, terminal=self._terminal is not None
-            )
+            launch, terminal = self._launch._replace(argv=argv), self._terminal is not None
+            if self._remote is not None:
+                self._pid = self._remote.start(self._app, launch, self._stdio, terminal=terminal)
+            else:
+                self._pid = apps.start(launch, self._namespaces, self._stdio, terminal=terminal)
         except PodiumError as e:
             self._ended(e.exit_code if e.exit_code in (126, 127) else 125, None, e.message)
             return
@@ -151,6 +154,9 @@ class AppProcess:
         limited = self._launch.cgroup if self._pod.isolators.memory_limit is None else self._pod.cgroup
         if signal_name == "SIGKILL" and cgroup.oom_killed(limited):
             message = "killed: it used more memory than its limit allows"
+        if self._remote is not None:
+            message = message or self._remote.failure(self._app)
+            self._remote.end(self._app)
         cgroup.kill(self._launch.cgroup)  # what the app's first process left running
         self.exit_code = code
         self._status = self._status._replace(exit_code=code, signal=signal_name, message=message)

@@ -22,11 +22,11 @@ from podium.named import NamedTuple
 from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
-from podium.sandbox.confine import limits_of
+from podium.sandbox.confine import limits_of, remote
 from podium.sandbox.process import AppProcess
 from podium.sandbox.stdio import Terminal
 from podium.trace import trace
-from podium.types import NetworkSetup, Pod, Sandbox
+from podium.types import NetworkSetup, Pod, RemoteSandbox, Sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class PodSupervisor:
         self._sandbox_ended: Callable[[], bool] = lambda: False
         self._network: NetworkSetup | None = None
         self._host_mounts = -1
+        self._remote: RemoteSandbox | None = None
 
     def __enter__(self) -> PodSupervisor:
         for fd in (self._options.lock, *(self._options.stdio or ())):
@@ -172,6 +173,7 @@ class PodSupervisor:
         trace("run:sandbox")
         self._sandbox_ended = getattr(sandbox, "ended", self._sandbox_ended)
         self.make_cgroup()
+        self._remote = remote(sandbox)
         if self._options.tty and self._options.stdio:
             self._terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
         single = len(self._pod.apps) == 1
@@ -267,7 +269,8 @@ class PodSupervisor:
             if self._caller is not None:
                 poll.register(self._caller, select.POLLIN)
             pumps = {pump.fileno(): (app, pump) for app in self._apps for pump in app.pumps}
-            for fd in pumps:
+            own = {} if self._remote is None else {pump.fileno(): pump for pump in self._remote.pumps}
+            for fd in (*pumps, *own):
                 poll.register(fd, select.POLLIN)
             terminal = self._terminal
             if terminal is not None:
@@ -277,6 +280,8 @@ class PodSupervisor:
             ready = {fd for fd, _ in poll.poll(self._patience())}
             if self._caller is not None and self._caller.fileno() in ready:
                 self._caller_gone()
+            for fd in ready & own.keys():
+                own[fd].pump()
             for fd in ready & pumps.keys():
                 app, pump = pumps[fd]
                 if not pump.pump():

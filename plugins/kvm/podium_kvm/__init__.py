@@ -1,1 +1,1 @@
-"""The kvm stage1: pods in a virtual machine with a kernel of its own."""
+"""The kvm stage1: pods of one or several apps in a virtual machine with a kernel of its own, run by QEMU."""

@@ -1,0 +1,28 @@
+"""What this host has and lacks for virtual machines, for `stage1 check`."""
+
+from __future__ import annotations
+
+import shutil
+
+from podium.types import Finding
+from podium_kvm import accelerator
+from podium_kvm.machine import QEMU
+
+_PROGRAMS = (
+    (QEMU, "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("mkfs.erofs", "erofs-utils"),
+    ("mke2fs", "e2fsprogs"),
+)
+
+
+def findings() -> list[Finding]:
+    """Programs, a kernel for the guests, and whether the processor can help."""
+    found = [
+        Finding(name=name, ok=path is not None, message=path or "not found", hint=f"apt-get install {package}")
+        for name, package in _PROGRAMS
+        for path in (shutil.which(name),)
+    ]
+    ok, message = accelerator.ask() or (False, "it did not answer")
+    kvm = Finding(name="kvm", ok=ok, required=False, message=message, hint="guests run slowly, under TCG, without it")
+    return [*found, kvm]

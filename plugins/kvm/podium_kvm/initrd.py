@@ -1,0 +1,90 @@
+"""The initial file system of a guest: cpio archives in the kernel's "newc" format (initramfs-buffer-format)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterable
+
+from podium.types import App, Pod
+
+_GUEST = os.path.join(os.path.dirname(__file__), "guest")
+
+
+def archive(entries: Iterable[tuple[str, int, bytes]]) -> bytes:
+    """A cpio archive of (path without leading slash, mode with type, content)."""
+    out = bytearray()
+    for number, (path, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
+        name = path.encode() + b"\0"
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name), 0)
+        out += b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        out += bytes(-len(out) % 4) + content
+        out += bytes(-len(out) % 4)
+    return bytes(out)
+
+
+def base(busybox: str, modules: str, order: list[str]) -> bytes:
+    """What all guests of a kernel share: busybox, the modules in their order, the scripts.
+
+    Args:
+        busybox: path of a static one.
+        modules: folder of the modules.
+        order: names of their files, dependencies first.
+    """
+    entries = [(folder, stat.S_IFDIR | 0o755, b"") for folder in _FOLDERS]
+    entries.append(("bin/busybox", stat.S_IFREG | 0o755, _read(busybox)))
+    entries += [(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox") for applet in _APPLETS]
+    entries.append(("init", stat.S_IFREG | 0o755, _read(os.path.join(_GUEST, "init"))))
+    entries.append(("modules/order", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name in order).encode()))
+    entries += [(f"modules/{name}", stat.S_IFREG | 0o644, _read(os.path.join(modules, name))) for name in order]
+    return archive(entries)
+
+
+# What guest/init calls.
+_APPLETS = (
+    *("cat", "chmod", "chown", "head", "hexdump", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mkfifo", "mknod"),
+    *("mount", "poweroff", "rm", "sh", "sleep", "true", "uname", "usleep"),
+)
+_FOLDERS = ("bin", "proc", "sys", "dev", "run", "rw", "apps", "images", "modules", "pod")
+
+
+def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
+    """The pod's own part: /pod/setup, which init reads.
+
+    Args:
+        pod: the pod.
+        images: image id → serial of the disk that carries it.
+    """
+    lines = [f"hostname {shlex.quote(pod.hostname or pod.name or 'podium-' + pod.uuid[:8])}"]
+    lines += [f"image {serial}" for serial in images.values()]
+    for app in pod.apps:
+        made = os.stat(app.rootfs)
+        lines.append(f"root {app.name} {images[app.image_id]} {made.st_mode & 0o7777:o} {made.st_uid} {made.st_gid}")
+        lines += [f"limit {app.name} {file} {shlex.quote(value)}" for file, value in limits(app)]
+        if app.readonly_rootfs:
+            lines.append(f"sealed {app.name}")
+        lines.append(f"agent {app.name} {app.name} app 4>&- 5<&- &")
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    return archive([("pod/setup", stat.S_IFREG | 0o600, content)])
+
+
+def limits(app: App) -> list[tuple[str, str]]:
+    """The app's limits as files of its cgroup in the guest (v2; see the kernel's cgroup-v2.rst) and their values."""
+    iso = app.isolators
+    shares = iso.cpu_shares
+    if shares is None and iso.cpu_request is not None:
+        shares = max(2, iso.cpu_request * 1024 // 1000)
+    wanted = {
+        "memory.max": iso.memory_limit,
+        "memory.low": iso.memory_request,
+        "cpu.max": None if iso.cpu_limit is None else f"{iso.cpu_limit * 100} 100000",
+        "cpu.weight": None if shares is None else max(1, min(10000, 1 + (shares - 2) * 9999 // 262142)),
+        "pids.max": iso.pids,
+    }
+    return [(file, str(value)) for file, value in wanted.items() if value is not None]
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as f:
+        return f.read()

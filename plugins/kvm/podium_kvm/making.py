@@ -1,0 +1,124 @@
+"""What a machine is made of: at prepare its kernel, images, initial file system and disk; at run the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from podium.errors import Failed, HostLacks
+from podium.linux.files import write_atomic
+from podium.sandbox import derived, kernels
+from podium.types import Pod, Supervisor
+from podium_kvm import accelerator, initrd
+from podium_kvm.sandbox import KvmSandbox, folder
+
+MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
+OVERHEAD = 64  # MiB that the guest's kernel and init need beside the apps
+DISK_SIZE = 8 << 30  # bytes; sparse
+_KERNEL = "kernel"
+
+
+def memory_of(pod: Pod) -> int:
+    """MiB of the guest: the pod's limit, else the sum of its apps' where each has one; with the guest's own share."""
+    asked = pod.isolators.memory_limit
+    each = [app.isolators.memory_limit for app in pod.apps]
+    if asked is None:
+        asked = sum(limit or 0 for limit in each) if all(each) else 0
+    return max(MIN_MEMORY, (asked + (1 << 20) - 1) // (1 << 20) + OVERHEAD)
+
+
+def cpus_of(pod: Pod) -> int:
+    """Virtual processors: the pod's limit in whole ones, else 1 (under TCG a second one costs more than it gives)."""
+    limits = [pod.isolators.cpu_limit or 0, *(app.isolators.cpu_limit or 0 for app in pod.apps)]
+    return max(1, min(os.cpu_count() or 1, (max(limits) + 999) // 1000))
+
+
+def prepare(pod: Pod) -> None:
+    """Make what a run needs, and record the kernel.
+
+    Raises:
+        HostLacks: a program, the kernel or a module is not there.
+        Failed: the disk can't be made.
+    """
+    at = folder(pod)
+    os.makedirs(at, mode=0o700, exist_ok=True)
+    kernel = kernels.obtain(pod.data_root)
+    write_atomic(os.path.join(pod.stage1_dir, _KERNEL), f"{kernel.digest}\n".encode())
+    images = _serials(pod)
+    for app in pod.apps:
+        derived.tree_image(pod.data_root, app.image_id, app.rootfs)
+    first = initrd.base(_needed("busybox", "busybox-static"), kernel.modules, kernels.load_order(kernel))
+    with open(os.open(os.path.join(at, "initrd"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "wb") as f:
+        f.write(first)
+        f.write(initrd.of_pod(pod, images))
+    os.mkfifo(os.path.join(at, "ctl"), 0o600)
+    _make_disk(os.path.join(at, "rw"))
+
+
+def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
+    """Boot the pod's machine.
+
+    Raises:
+        HostLacks: its kernel is gone, or QEMU.
+        Failed: it did not boot.
+    """
+    _needed("qemu-system-x86_64", "qemu-system-x86")
+    with open(os.path.join(pod.stage1_dir, _KERNEL), encoding="ascii") as f:
+        kernel = kernels.stored(pod.data_root, f.read().strip())
+    rootfs = {app.image_id: app.rootfs for app in pod.apps}
+    images = tuple(
+        (serial, derived.tree_image(pod.data_root, image, rootfs[image])) for image, serial in _serials(pod).items()
+    )
+    chosen = accelerator.choose(pod.data_root, "auto")
+    supervisor.facts(accelerator=chosen.name, accelerator_reason=chosen.reason)
+    memory, cpus = memory_of(pod), cpus_of(pod)
+    made = KvmSandbox(pod, supervisor, kernel.vmlinux, images)
+    try:
+        made.make(chosen.name, memory, cpus)
+    except Failed as e:
+        made.close()
+        if chosen.name != "kvm":
+            raise
+        print(f"falling back to tcg: {e.message}", flush=True)
+        supervisor.facts(accelerator="tcg", accelerator_reason="the guest did not boot with kvm")
+        made = KvmSandbox(pod, supervisor, kernel.vmlinux, images)
+        try:
+            made.make("tcg", memory, cpus)
+        except BaseException:
+            made.close()
+            raise
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _serials(pod: Pod) -> dict[str, str]:
+    """Image id → serial of the disk that carries it."""
+    ids = dict.fromkeys(app.image_id for app in pod.apps)
+    return {image: f"image{number}" for number, image in enumerate(ids)}
+
+
+def _make_disk(path: str) -> None:
+    """A sparse file with an ext4 in it, without journal: what a power failure leaves of a pod's disk is of no use."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.ftruncate(fd, DISK_SIZE)
+    os.close(fd)
+    options = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"]
+    done = subprocess.run(
+        [_needed("mke2fs", "e2fsprogs"), "-t", "ext4", *options, path],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"the pod's disk can't be made: {done.stderr.strip()}", subject=path)
+
+
+def _needed(name: str, package: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise HostLacks(f"{name} is not installed", hint=f"apt-get install {package}", subject=name)
+    return path

@@ -1,0 +1,91 @@
+"""The stage1 plugin `kvm`: apps in a virtual machine that QEMU runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from podium import sandbox
+from podium.errors import BadInput, CapabilityUnsupported
+from podium.hookspecs import hookimpl
+from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
+
+VERSION = "0.1.0"
+MAX_APPS = 8
+
+# Not yet, so refused by name.
+_LACKS = {
+    *("tty", "volume:host", "volume:empty", "volume:tmpfs"),
+    *("isolator:block-bandwidth", "isolator:block-iops", "isolator:masked-paths", "isolator:readonly-paths"),
+}
+CAPABILITIES = (sandbox.CAPABILITIES - _LACKS) | {"apps", "hostname", "network:none"}
+
+
+@hookimpl
+def stage1_info() -> Stage1Info:
+    """See `podium.hookspecs`."""
+    return Stage1Info(name="kvm", version=VERSION, capabilities=CAPABILITIES)
+
+
+@hookimpl
+def stage1_check() -> Sequence[Finding]:
+    """See `podium.hookspecs`."""
+    from podium.sandbox.check import common_findings
+    from podium_kvm.check import findings
+
+    return [*common_findings(), *findings()]
+
+
+@hookimpl
+def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
+    """See `podium.hookspecs`."""
+    from podium.sandbox import confine
+    from podium_kvm import making
+
+    if len(pod.apps) > MAX_APPS:
+        raise BadInput(f"kvm runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
+    if pod.network.names != ("none",):
+        raise CapabilityUnsupported(
+            f"kvm has the network none only, not {', '.join(pod.network.names)}", hint="use --net none"
+        )
+    for app in pod.apps:
+        confine.check(app)
+    making.prepare(pod)
+    return True
+
+
+@hookimpl
+def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
+    """See `podium.hookspecs`."""
+    from podium_kvm import making
+
+    supervisor.make_cgroup()
+    made = making.start(pod, supervisor)
+    try:
+        return supervisor.run_apps(made)
+    finally:
+        made.close()
+
+
+@hookimpl
+def stage1_enter(pod: Pod, request: EnterRequest) -> int:
+    """See `podium.hookspecs`."""
+    from podium_kvm.enter import enter
+
+    return enter(pod, request)
+
+
+@hookimpl
+def stage1_stop(pod: Pod, request: StopRequest) -> Any:
+    """See `podium.hookspecs`."""
+    from podium.sandbox import control
+
+    return control.stop(pod, request)
+
+
+@hookimpl
+def stage1_gc(pod: Pod, ledger: Ledger) -> Any:
+    """kvm takes the pod's cgroup and nothing else: QEMU and all bridges are in it, all files in the pod's folder."""
+    from podium.sandbox import control
+
+    return control.release_cgroups(pod, ledger)

@@ -1,0 +1,272 @@
+"""The sandbox: a virtual machine, into which the apps are started over its ports."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from podium.errors import Failed
+from podium.linux import caps, cgroup, procs
+from podium.linux.procs import Process
+from podium.sandbox.launch import Launch
+from podium.types import App, Pod, Supervisor
+from podium_kvm import bridge, program
+from podium_kvm.console import ConsolePump
+from podium_kvm.machine import Machine, arguments
+
+BOOT_TIMEOUT = 120.0  # seconds; a loaded host without KVM may need a good part of it
+_FOLDER = "vm"
+_FIRST_UID = 2_000_000_000
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def folder(pod: Pod) -> str:
+    """Where the machine's files are."""
+    return os.path.join(pod.stage1_dir, _FOLDER)
+
+
+def user_of(pod: Pod) -> int:
+    """The user and group that the pod's QEMU runs as: nobody else's, so that no pod's can signal or trace another's."""
+    return _FIRST_UID + int(pod.uuid[:6], 16)
+
+
+class KvmSandbox:
+    """See `podium.types.Sandbox`, and `start` and `end` of `podium.types.RemoteSandbox`."""
+
+    def __init__(self, pod: Pod, supervisor: Supervisor, kernel: str, images: tuple[tuple[str, str], ...]) -> None:
+        self._pod = pod
+        self._supervisor = supervisor
+        self._kernel = kernel
+        self._images = images
+        self._ends: dict[str, dict[str, socket.socket]] = {}
+        self._command = -1
+        self._pid = 0
+        self._console: ConsolePump | None = None
+        self.leader: Process | None = None
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """None of this host."""
+        return {}
+
+    @property
+    def default_capabilities(self) -> Sequence[str] | None:
+        """The specification's default set (appc ace.md, os/linux/capabilities-retain-set)."""
+        return caps.DEFAULT_NAMES
+
+    @property
+    def ptmx(self) -> str:
+        """The host's: its other end is a bridge."""
+        return "/dev/ptmx"
+
+    def root(self, app: App) -> str:
+        """The app's rootfs in the guest."""
+        return f"/apps/{app.name}"
+
+    @property
+    def pumps(self) -> Sequence[ConsolePump]:
+        """What the supervisor is to copy while it waits."""
+        return [] if self._console is None or self._console.fileno() < 0 else [self._console]
+
+    def make(self, accelerator: str, memory: int, cpus: int, timeout: float = BOOT_TIMEOUT) -> None:
+        """Start QEMU and wait until its guest says that it has booted.
+
+        Args:
+            accelerator: `kvm` or `tcg`.
+            memory: MiB.
+            cpus: number of virtual processors.
+            timeout: seconds that it may take.
+
+        Raises:
+            Failed: QEMU ended, or the guest said nothing in time; with the console's last lines.
+        """
+        at = folder(self._pod)
+        inside: list[tuple[str, socket.socket]] = []
+        status, status_end = socket.socketpair()
+        inside.append(("status", status_end))
+        for app in self._pod.apps:
+            self._ends[app.name] = {}
+            for stream in bridge.STREAMS:
+                self._ends[app.name][stream], end = socket.socketpair()
+                inside.append((f"{app.name}.{stream}", end))
+        console, console_end = socket.socketpair()
+        self._console = ConsolePump(self._pod.dir, console)
+        self._command = os.open(os.path.join(at, "ctl"), os.O_RDWR | os.O_CLOEXEC)
+        files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (self._kernel, f"{at}/initrd")]
+        files += [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for _, path in self._images]
+        disk = os.path.join(at, "rw")
+        os.chown(disk, user_of(self._pod), user_of(self._pod))
+        files.append(os.open(disk, os.O_RDWR | os.O_CLOEXEC))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as qmp:
+            _listen(qmp, at)
+            kept = [*(end.fileno() for _, end in inside), console_end.fileno(), qmp.fileno(), self._command, *files]
+            machine = Machine(
+                name=f"podium-{self._pod.uuid}",
+                accelerator=accelerator,
+                memory=memory,
+                cpus=cpus,
+                kernel=f"/proc/self/fd/{files[0]}",
+                initrd=f"/proc/self/fd/{files[1]}",
+                images=tuple(
+                    (serial, f"/proc/self/fd/{fd}") for (serial, _), fd in zip(self._images, files[2:-1], strict=True)
+                ),
+                disk=f"/proc/self/fd/{files[-1]}",
+                console=console_end.fileno(),
+                qmp=qmp.fileno(),
+                command=self._command,
+                ports=tuple((name, end.fileno()) for name, end in inside),
+            )
+            self._start(arguments(machine), kept)
+        for _, end in inside:
+            end.close()
+        console_end.close()
+        for fd in files:
+            os.close(fd)
+        self._wait_boot(status, time.monotonic() + timeout, timeout)
+
+    def _start(self, argv: list[str], kept: list[int]) -> None:
+        """Start QEMU in the pod's cgroup, as a user of its own."""
+        at = f"{self._pod.cgroup}/_sandbox"  # no app's name: those have no underscore
+        cgroup.create(at)
+        parent = os.getpid()
+        self._pid = cgroup.fork(at)
+        if self._pid == 0:
+            self._become_qemu(at, argv, kept, parent)
+        self.leader = procs.identify(self._pid)
+        if self.leader is None:
+            raise Failed("QEMU ended at once; see the pod's plugin.log", subject=self._pod.uuid)
+        self._supervisor.leader(self.leader)
+
+    def _become_qemu(self, at: str, argv: list[str], kept: list[int], parent: int) -> NoReturn:
+        """The child's side of the fork. What QEMU says goes to the pod's plugin.log."""
+        try:
+            cgroup.enter(at)
+            for fd in kept:
+                os.set_inheritable(fd, True)
+            os.setsid()
+            user = user_of(self._pod)
+            os.setgroups([os.stat("/dev/kvm").st_gid] if os.path.exists("/dev/kvm") else [])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            procs.die_with_parent(signal.SIGKILL, parent)
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            os.execvpe(argv[0], argv, {"PATH": _PATH})
+        except BaseException as e:
+            os.write(2, f"{argv[0]}: {e}\n".encode())
+        finally:
+            os._exit(125)
+
+    def _wait_boot(self, status: socket.socket, deadline: float, timeout: float) -> None:
+        assert self._console is not None
+        said = b""
+        with status:
+            while (left := deadline - time.monotonic()) > 0:
+                watched = [status.fileno(), *(pump.fileno() for pump in self.pumps)]
+                ready = select.select(watched, [], [], left)[0]
+                if self._console.fileno() in ready:
+                    self._console.pump()
+                if status.fileno() not in ready:
+                    continue
+                data = status.recv(4096)
+                if not data:
+                    raise self._failed("QEMU ended before its guest had booted")
+                said += data
+                line, end, _ = said.partition(b"\n")
+                words = line.decode("ascii", "replace").split()
+                if end and words[:1] == ["boot"] and len(words) == 3:
+                    self._supervisor.facts(guest_kernel=words[1], guest_memory_kib=int(words[2]))
+                    return
+        raise self._failed(f"the guest did not boot within {timeout:g} s")
+
+    def _failed(self, what: str) -> Failed:
+        assert self._console is not None
+        while self._console.fileno() >= 0 and select.select([self._console.fileno()], [], [], 0.2)[0]:
+            self._console.pump()
+        tail = self._console.tail()
+        said = f"; the console's last lines:\n{tail}" if tail else "; its console is empty"
+        return Failed(what + said, hint="what QEMU said is in the pod's plugin.log", subject=self._pod.uuid)
+
+    def start(self, app: App, launch: Launch, stdio: tuple[int, int, int], *, terminal: bool = False) -> int:
+        """Start a command into the guest; returns the pid of the process that stands for it.
+
+        Raises:
+            CapabilityUnsupported: a terminal is asked for.
+        """
+        made = program.build(launch._replace(cgroup=app.name))
+        parent = os.getpid()
+        pid = cgroup.fork(launch.cgroup)
+        if pid:
+            return pid
+        try:
+            cgroup.enter(launch.cgroup)
+            os.setsid()
+            wake = bridge.listen()
+            procs.die_with_parent(signal.SIGKILL, parent)
+            served = bridge.Bridge(self._ends[app.name])
+            status = served.run(made, stdio, wake, lambda: False)
+            if served.out_of_memory:
+                self._note(app, "killed: it used more memory than its limit allows")
+            bridge.end_like(status)
+        except Failed as e:
+            self._note(app, e.message)
+        except BaseException as e:
+            os.write(2, f"podium: {app.name}: {type(e).__name__}: {e}\n".encode())
+        finally:
+            os._exit(125)
+
+    def _note(self, app: App, message: str) -> None:
+        with open(os.path.join(folder(self._pod), f"note-{app.name}"), "w", encoding="utf-8") as f:
+            f.write(message)
+
+    def failure(self, app: App) -> str | None:
+        """What the process that stood for the app left word of."""
+        path = os.path.join(folder(self._pod), f"note-{app.name}")
+        try:
+            with open(path, encoding="utf-8") as f:
+                message = f.read()
+        except FileNotFoundError:
+            return None
+        os.unlink(path)
+        return message
+
+    def end(self, app: App) -> None:
+        """End what is left of an app in the guest."""
+        try:
+            os.write(self._command, f"kill {app.name}\n".encode())
+        except OSError:
+            pass  # the guest has gone
+
+    def close(self) -> None:
+        """End the machine."""
+        if self._pid:
+            if self.leader is not None:
+                procs.signal_process(self.leader, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        for ends in self._ends.values():
+            for end in ends.values():
+                end.close()
+        if self._console is not None:
+            self._console.close()
+        if self._command >= 0:
+            os.close(self._command)
+            self._command = -1
+
+
+def _listen(listening: socket.socket, at: str) -> None:
+    """Bind `listening` to the socket `qmp` in `at`, whose path may be longer than unix(7) allows."""
+    fd = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.path.lexists(os.path.join(at, "qmp")):
+            os.unlink(os.path.join(at, "qmp"))
+        listening.bind(f"/proc/self/fd/{fd}/qmp")
+        os.chmod(os.path.join(at, "qmp"), 0o600)
+    finally:
+        os.close(fd)
+    listening.listen(8)
