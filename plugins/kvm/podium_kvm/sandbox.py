@@ -231,7 +231,7 @@ class KvmSandbox:
             with open(path, encoding="utf-8") as f:
                 message = f.read()
         except FileNotFoundError:
-            return None
+            return "the virtual machine has ended" if self.ended() else None
         os.unlink(path)
         return message
 
@@ -241,6 +241,10 @@ class KvmSandbox:
             os.write(self._command, f"kill {app.name}\n".encode())
         except OSError:
             pass  # the guest has gone
+
+    def ended(self) -> bool:
+        """Whether QEMU has ended, and all apps with it; `close` waits for it."""
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def close(self) -> None:
         """End the machine."""
