@@ -267,3 +267,30 @@ def test_a_user_namespace_and_a_network_go_together(web: Podium) -> None:
         "run", "--rm", "--private-users", "web", "--", "sh", "-c", "cat /proc/self/uid_map; ls /sys/class/net"
     )
     assert seen.split()[0] == "0" and seen.split()[1] != "0" and "eth0" in seen.split()
+
+
+def test_without_plugins_podium_makes_the_bridge_itself(web: Podium, session_dir: str) -> None:
+    with open(web.config) as f:
+        text = f.read()
+    web.config = os.path.join(session_dir, "bare.toml")
+    with open(web.config, "w") as f:
+        f.write(text.replace("[net]", '[net]\nplugin-dirs = ["/nonexistent"]'))
+    uuid = web.out("run", "-d", "web", *HTTPD)
+    v4, v6 = ips(web, uuid)
+    assert fetch(f"http://{v4}/") == "served\n" and fetch(f"http://[{v6}]/") == "served\n"
+    both = f"wget -qO- http://{v4}/; wget -qO- http://[{v6}]/; ip route"
+    other = web.out("run", "--rm", "web", "--", "sh", "-c", both)
+    assert other.split()[:2] == ["served", "served"] and f"default via {network.SUBNET}.1" in other
+    assert any("MASQUERADE" in line for line in traces(uuid))
+    (attached,) = json.loads(web.out("network", "inspect", "default"))["network"]["attachments"]
+    assert attached["check"] == "ok", attached
+    assert "forwards ports" in web("prepare", "--port", "http:1", "web", "--", "true", check=2).stderr
+    web("stop", "--force", uuid)
+    web("wait", uuid)
+    assert traces(uuid) == []
+    dying = web.using(web.binary, PODIUM_TRACE_KILL="run:ended")
+    dying("run", "web", "--", "true", check=125)
+    web(*GC)
+    assert not web.pods()
+    ipam = os.path.join(session_dir, "ipam", "default")
+    assert [n for n in os.listdir(ipam) if not n.startswith(("last", "lock"))] == []

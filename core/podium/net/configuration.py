@@ -117,6 +117,8 @@ def check_plugins(conf: NetConf, settings: Settings) -> None:
     from podium.errors import HostLacks
 
     for number, plugin in enumerate(conf.plugins):
+        if plugin["type"] == cni.BUILT_IN:
+            continue
         wanted = [(f"plugins[{number}].type", plugin["type"])]
         ipam = plugin.get("ipam")
         if isinstance(ipam, dict) and isinstance(ipam.get("type"), str):
@@ -202,6 +204,10 @@ def built_in(settings: Settings) -> NetConf:
             "routes": [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets],
         },
     }
+    if any(cni.find(type, settings.plugin_dirs) is None for type in ("bridge", "host-local")):
+        ipam = {"type": "host-local", "dataDir": settings.ipam_dir, "subnets": subnets}
+        own = {"type": cni.BUILT_IN, "bridge": settings.bridge, "ipam": ipam}
+        return NetConf("default", BUILT_IN, "1.0.0", [own])
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
     return NetConf("default", BUILT_IN, "1.0.0", [bridge, portmap])
 

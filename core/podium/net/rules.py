@@ -37,6 +37,25 @@ def sweep(network: str, container: str) -> None:
             _run(family, "-X", line[1:])
 
 
+def masquerade(network: str, container: str, address: str, subnet: str) -> None:
+    """Let what an address sends out of its subnet have the host's; the same rules as the plugin bridge makes.
+
+    Where the host has no iptables, nothing is masqueraded, and that is told.
+    """
+    from hashlib import sha512
+
+    family, everyone = ("ip6tables", "ff00::/8") if ":" in address else ("iptables", "224.0.0.0/4")
+    if shutil.which(family, path=_PATH) is None:
+        os.write(2, f"{family} is not installed: pods reach this host and each other only\n".encode())
+        return
+    chain = f"CNI-{sha512(f'{network}{container}'.encode()).hexdigest()}"[:28]
+    comment = ("-m", "comment", "--comment", f'name: "{network}" id: "{container}"')
+    _run(family, "-N", chain)
+    _run(family, "-A", chain, "-d", subnet, *comment, "-j", "ACCEPT")
+    _run(family, "-A", chain, "!", "-d", everyone, *comment, "-j", "MASQUERADE")
+    _run(family, "-A", "POSTROUTING", "-s", address, *comment, "-j", chain)
+
+
 def _chains(network: str, container: str) -> set[str]:
     from hashlib import sha512
 

@@ -37,6 +37,7 @@ def stage1_info() -> Stage1Info:
 @hookimpl
 def stage1_check() -> Sequence[Finding]:
     """See `podium.hookspecs`."""
+    from podium.net.check import network_finding
     from podium.sandbox.check import common_findings
 
     nspawn = shutil.which("systemd-nspawn")
@@ -61,6 +62,7 @@ def stage1_check() -> Sequence[Finding]:
             message=busybox or "not found",
             hint="apt-get install busybox-static",
         ),
+        network_finding(),
     ]
 
 
