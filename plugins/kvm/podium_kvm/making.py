@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 from podium.errors import Failed, HostLacks
+from podium.linux import cgroup
 from podium.linux.files import write_atomic
 from podium.sandbox import derived, kernels
 from podium.types import Pod, Supervisor
@@ -15,6 +16,7 @@ from podium_kvm.sandbox import KvmSandbox, folder
 
 MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
 OVERHEAD = 64  # MiB that the guest's kernel and init need beside the apps
+HOST_OVERHEAD = 192  # MiB that QEMU and the bridges need beside the guest
 DISK_SIZE = 8 << 30  # bytes; sparse
 _KERNEL = "kernel"
 
@@ -64,6 +66,8 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
         Failed: it did not boot.
     """
     _needed("qemu-system-x86_64", "qemu-system-x86")
+    if pod.isolators.memory_limit is not None:  # the guest has it as its memory; here QEMU's own comes on top
+        cgroup.apply(pod.cgroup, cgroup.Limits(memory_max=(memory_of(pod) + HOST_OVERHEAD) << 20))
     with open(os.path.join(pod.stage1_dir, _KERNEL), encoding="ascii") as f:
         kernel = kernels.stored(pod.data_root, f.read().strip())
     rootfs = {app.image_id: app.rootfs for app in pod.apps}

@@ -48,6 +48,8 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
         raise CapabilityUnsupported(
             f"kvm has the network none only, not {', '.join(pod.network.names)}", hint="use --net none"
         )
+    if pod.isolators.pids is not None:
+        raise CapabilityUnsupported("kvm limits the processes of an app, not of the whole pod", subject=pod.uuid)
     for app in pod.apps:
         confine.check(app)
     making.prepare(pod)
