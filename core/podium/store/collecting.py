@@ -18,6 +18,7 @@ from podium.paths import DataDir
 from podium.store import index, locks, naming, partial, usage
 from podium.store.image import PREFIX, Image
 from podium.store.workspace import Workspace, sweep
+from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
         naming.forget(data, reference)
     with events.transition(data, events.REMOVED, image.hex, image.name, image.imported):
         os.unlink(data.image(image.hex))
+    trace("collect:record")
     usage.forget(data, image.hex)
     fsync_dir(data.images)  # first: a record without its blobs would be damage, blobs without a record are not
     others, problems = index.survey(data)
@@ -96,6 +98,7 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
                         naming.forget(data, name)
                     with events.transition(data, events.REMOVED, image.hex, image.name, image.imported):
                         os.unlink(data.image(image.hex))
+                    trace("collect:record")
                     usage.forget(data, image.hex)
             else:
                 left.append(image)
@@ -150,6 +153,7 @@ def _remove_blobs(data: DataDir, digests: list[str]) -> int:
             os.unlink(path)
         except FileNotFoundError:
             continue
+        trace("collect:blob")
     return freed
 
 
@@ -170,5 +174,7 @@ def _remove_trees(data: DataDir, trees: list[str]) -> int:
             except FileNotFoundError:
                 continue
             fsync_dir(data.trees)
+            trace("collect:tree-moved")
+        trace("collect:tree")
         freed += derived.remove(data, tree)
     return freed

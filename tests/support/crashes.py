@@ -1,0 +1,121 @@
+"""A data directory with an image, on which pods come and go while podium is stopped in all sorts of ways."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from support.command import Podium
+from support.snapshot import Scope, Snapshot, settled, snapshot
+
+FLY = ("--stage1", "fly", "--net", "host")
+GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
+IMAGE_GC = ("image", "gc", "--grace-period", "0s")
+TRUE = ("box", "--exec", "/bin/true")
+# Nothing but its cgroup ends the first sleep when the supervisor is killed.
+SLEEP = ("box", "--exec", "/bin/sh", "--", "-c", "sleep 1000 & sleep 1000")
+CODES = {0, 1, 2, 3, 4, 5, 6, 7, 125}  # of docs/cli.md, where the app's own is 0
+
+
+class Act:
+    """The podium command that a scenario is about: once it does its work, then it is stopped in it."""
+
+    def __init__(self, podium: Podium, *, killed: bool) -> None:
+        self._podium = podium
+        self._killed = killed
+
+    def __call__(self, *words: str, code: int = 0) -> None:
+        self._podium(*words, check=None if self._killed else code)
+
+
+class Host:
+    """One data directory with the image `box`.
+
+    Attributes:
+        podium: the command on it.
+        rootfs: the folder that `box` was imported from.
+        folder: a place for files.
+    """
+
+    def __init__(self, podium: Podium, rootfs: str, folder: str) -> None:
+        self.podium = podium
+        self.rootfs = rootfs
+        self.folder = folder
+
+    @classmethod
+    def make(cls, podium: Podium, busybox_rootfs: str, folder: str) -> Host:
+        """With an image of four files, so that little time goes into it."""
+        small = os.path.join(folder, "rootfs")
+        os.makedirs(os.path.join(small, "bin"))
+        for name in ("busybox", "true", "sleep", "sh"):
+            shutil.copy2(os.path.join(busybox_rootfs, "bin", name), os.path.join(small, "bin"), follow_symlinks=False)
+        podium("image", "import", small, "--name", "box", "--exec", "/bin/true")
+        return cls(podium, small, folder)
+
+    def prepare(self, *words: str) -> str:
+        """A prepared pod, by default one that sleeps; returns its uuid."""
+        return self.podium.out("prepare", *FLY, *(words or SLEEP))
+
+    def start(self, *words: str) -> str:
+        """A running pod, by default one that sleeps; returns its uuid."""
+        return self.podium.out("run", "--detach", *FLY, *(words or SLEEP))
+
+    def exited(self) -> str:
+        """A pod that has ended; returns its uuid."""
+        uuid = self.start(*TRUE)
+        self.podium("wait", uuid)
+        return uuid
+
+    def abandoned(self) -> None:
+        """A pod whose supervisor was killed before it could clear up: its ledger lists what it holds."""
+        dying = self.podium.using(self.podium.binary, PODIUM_TRACE_KILL="run:ended")
+        dying("run", *FLY, *TRUE, check=125)
+
+    def another_rootfs(self) -> str:
+        """The folder of an image that is new each time, or nothing would be unpacked."""
+        with open(os.path.join(self.rootfs, "number"), "a", encoding="ascii") as f:
+            f.write("1\n")
+        return self.rootfs
+
+    def unnamed(self) -> None:
+        """An image that nothing names: another one has its name."""
+        for _ in range(2):
+            self.podium("image", "import", self.another_rootfs(), "--name", "passing", "--exec", "/bin/true")
+
+    def folders(self) -> list[str]:
+        """Those in which nothing may be left."""
+        return [os.path.join(self.podium.dir, part) for part in ("pods", "tmp")]
+
+    def look(self) -> Snapshot:
+        """The host, with these folders."""
+        return snapshot(self.folders())
+
+    def let_end(self) -> None:
+        """Whoever works on the data directory ends by himself: a supervisor without its client, the rm of --rm."""
+        deadline = time.monotonic() + 20
+        while any(self.podium.dir in process.command for process in snapshot(()).processes.values()):
+            assert time.monotonic() < deadline, "a supervisor lives on"
+            time.sleep(0.01)
+
+    def wrong_after_gc(self, before: Snapshot, scope: Scope) -> str | None:
+        """What is wrong once one gc is done; None: nothing is left, and no pod."""
+        self.let_end()
+        done = self.podium(*GC, check=None)
+        pods = self.podium.json("list")["pods"]
+        left = settled(before, scope, self.folders())
+        if done.returncode or pods or left:
+            return f"gc exited {done.returncode} {done.stderr}, {pods}\n  " + "\n  ".join(left)
+        return None
+
+
+def points_of(log: str) -> list[str]:
+    """What a log of trace points lists, each as PODIUM_TRACE_KILL names it: the Nth of a process."""
+    points: dict[str, None] = {}
+    seen: dict[tuple[str, str], int] = {}
+    with open(log, encoding="utf-8") as f:
+        for line in f:
+            _, pid, point = line.rstrip("\n").split(" ", 2)
+            seen[pid, point] = seen.get((pid, point), 0) + 1
+            points[f"{point}#{seen[pid, point]}"] = None
+    return list(points)

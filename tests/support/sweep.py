@@ -1,0 +1,28 @@
+"""How long the crash tests go on, and the table of what they did: `tests/faults/sweep` asks for the long form."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+# A file that rows are added to; set by the script. Without it, the tests take a sample that a CI run has time for.
+TABLE = os.environ.get("SWEEP_TABLE")
+LONG = TABLE is not None
+
+T = TypeVar("T")
+
+
+def sample(all: Sequence[T], number: int) -> list[T]:
+    """All of them in a sweep; otherwise about `number`, evenly spread, the first and the last among them."""
+    if LONG or len(all) <= number:
+        return list(all)
+    return [all[round(i * (len(all) - 1) / (number - 1))] for i in range(number)]
+
+
+def record(what: str, times: int, left: int) -> None:
+    """Add a row: what was done to podium, how often, and after how many of these something was wrong or left."""
+    if TABLE is not None:
+        with open(TABLE, "a", encoding="utf-8") as f:
+            f.write(json.dumps([what, times, left]) + "\n")
