@@ -1,0 +1,159 @@
+"""Fault 17: the power goes at any moment; what is on the disk then is the state before or after, never a third."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support import sweep
+from support.command import Podium
+from support.crashes import FLY, GC, IMAGE_GC, TRUE, Host, points_of
+from support.power import Disk
+from support.snapshot import Scope
+
+POINTS = 2  # losses of power at trace points of each act, unless in a sweep
+MOMENTS = 100 if sweep.LONG else 3  # and at random moments
+RANDOM = int(os.environ.get("SWEEP_SEED", "17"))
+
+
+def _import(host: Host) -> tuple[str, ...]:
+    return ("image", "import", host.another_rootfs(), "--name", "other", "--exec", "/bin/true")
+
+
+def _prepare(host: Host) -> tuple[str, ...]:
+    return ("prepare", *FLY, *TRUE)
+
+
+def _run(host: Host) -> tuple[str, ...]:
+    return ("run", *FLY, *TRUE)
+
+
+def _gc(host: Host) -> tuple[str, ...]:
+    host.abandoned()
+    host.prepare()
+    return GC
+
+
+def _image_gc(host: Host) -> tuple[str, ...]:
+    host.unnamed()
+    return IMAGE_GC
+
+
+ACTS: dict[str, Callable[[Host], tuple[str, ...]]] = {
+    act.__name__.lstrip("_"): act for act in (_import, _prepare, _run, _gc, _image_gc)
+}
+
+
+@pytest.fixture
+def disk(test_dir: str, host_guard: object) -> Iterator[Disk]:
+    disk = Disk(test_dir)
+    disk.mount()
+    yield disk
+    disk.unmount()
+
+
+@pytest.fixture
+def host(disk: Disk, config_file: str, scope: Scope, busybox_rootfs: str, test_dir: str) -> Host:
+    podium = Podium(os.path.join(disk.folder, "data"), config_file, scope)
+    host = Host.make(podium, busybox_rootfs, test_dir)
+    os.sync()
+    return host
+
+
+class Mains:
+    """What is there to lose power, and what has to be there afterwards."""
+
+    def __init__(self, host: Host, disk: Disk, scope: Scope, config_file: str) -> None:
+        self.host = host
+        self.disk = disk
+        self.scope = scope
+        self.config = config_file
+
+    def lost(self) -> list[str]:
+        """Lose power now; what is wrong afterwards."""
+        self.disk.lose_power()
+        self.host.let_end()
+        self.host.podium(*GC)
+        with self.disk.afterwards() as folder:
+            return self._wrong(Podium(os.path.join(folder, "data"), self.config, self.scope))
+
+    def images(self) -> set[str]:
+        """Names of the images as they would be after a loss of power now."""
+        self.disk.lose_power()
+        with self.disk.afterwards() as folder:
+            podium = Podium(os.path.join(folder, "data"), self.config, self.scope)
+            return {image["name"] for image in podium.json("image", "list")["images"]}
+
+    def pods(self) -> set[str]:
+        """uuids of the prepared pods, likewise."""
+        self.disk.lose_power()
+        with self.disk.afterwards() as folder:
+            pods = Podium(os.path.join(folder, "data"), self.config, self.scope).pods()
+            return {uuid for uuid, pod in pods.items() if pod["state"] == "prepared" and pod["problem"] is None}
+
+    def _wrong(self, podium: Podium) -> list[str]:
+        wrong = []
+        for words in (("list",), ("image", "list"), ("fsck",), GC, ("image", "verify"), ("fsck",)):
+            done = podium(*words, check=None)
+            if done.returncode:
+                wrong.append(f"{' '.join(words)} exited {done.returncode}: {done.stdout}{done.stderr}")
+        if podium.pods():
+            wrong.append(f"left after gc: {podium.pods()}")
+        images = {image["name"] for image in podium.json("image", "list")["images"]} - {None}
+        if not {"box"} <= images <= {"box", "other", "passing"}:
+            wrong.append(f"the images are {images}")
+        for image in images:
+            ran = podium("run", "--rm", *FLY, image, "--exec", "/bin/busybox", "--", "echo", "fine", check=None)
+            if ran.stdout != "fine\n":
+                wrong.append(f"{image} does not run: {ran}")
+        return wrong
+
+
+@pytest.fixture
+def mains(host: Host, disk: Disk, scope: Scope, config_file: str) -> Mains:
+    return Mains(host, disk, scope, config_file)
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_17_power_is_lost_at_a_step(mains: Mains, name: str) -> None:
+    host, act, log = mains.host, ACTS[name], os.path.join(mains.host.folder, "points")
+    host.podium.using(host.podium.binary, PODIUM_TRACE_LOG=log)(*act(host))
+    host.podium(*GC)
+    points = sweep.sample(points_of(log), POINTS)
+    wrong = []
+    for point in points:
+        host.podium.using(host.podium.binary, PODIUM_TRACE_KILL=point)(*act(host), check=None)
+        faults = mains.lost()
+        if faults:
+            wrong.append(f"{point}: {faults}")
+    sweep.record(f"power lost at trace points of {name.replace('_', ' ')}", len(points), len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_17_power_is_lost_at_any_moment(mains: Mains) -> None:
+    chance = random.Random(RANDOM)
+    wrong = []
+    for number in range(MOMENTS):
+        name, act = chance.choice([*ACTS.items()])
+        moment = chance.uniform(0.05, 0.6)
+        process = mains.host.podium.start(*act(mains.host), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        faults = mains.lost()
+        process.wait()
+        if faults:
+            wrong.append(f"{number}: {name} after {moment:.3f} s: {faults}")
+    sweep.record("power lost at a random moment", MOMENTS, len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_17_what_has_been_said_to_be_done_outlives_a_loss_of_power(mains: Mains) -> None:
+    mains.host.podium(*_import(mains.host))
+    assert mains.images() == {"box", "other"}
+    uuid = mains.host.podium.out(*_prepare(mains.host))
+    assert mains.pods() == {uuid}
+    mains.host.podium("rm", uuid)
