@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from podium.actions.logs import LogLine
     from podium.actions.observe import PodInfo
+    from podium.actions.systemd import UnitOptions
     from podium.appc.pod_manifest import PodManifest
     from podium.config import Config
     from podium.events.record import Event
@@ -245,6 +246,12 @@ class Runtime:
         from podium.actions.events import test_hook
 
         return test_hook(self._read(), name, kind)
+
+    def generate_systemd(self, refs: Sequence[str], options: UnitOptions) -> str:
+        """A systemd unit that runs a prepared pod, or a new pod of images at each start."""
+        from podium.actions.systemd import generate
+
+        return generate(self._read(), refs, options, self._config_path)
 
     def _wake(self) -> None:
         from podium.actions.events import wake

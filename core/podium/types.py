@@ -196,6 +196,7 @@ class App(Record):
         stdin, stdout, stderr: `null`, `log` or `inherit`; `auto`: the caller's in the foreground (standard input
             only where the pod has one app), else null and log.
         restart: `no`, `on-failure` or `always`.
+        notify: it says itself when it is ready (sd_notify(3)).
         stop_signal: number of the signal that asks it to end.
         ports: names of its ports.
     """
@@ -219,6 +220,7 @@ class App(Record):
     stdout: str = "auto"
     stderr: str = "auto"
     restart: str = "no"
+    notify: bool = False
     stop_signal: int = 15
     ports: tuple[str, ...] = ()
 
@@ -338,8 +340,8 @@ class Stage1Info(Record):
         state: version of what it keeps under a pod's stage1/ folder.
         serves: (interface, state) pairs of *other* versions whose pods this code can run, enter, stop and collect.
         capabilities: of `apps` (more than one app), `enter`, `tty`, `private-users`, `restart`, `readonly-rootfs`,
-            `event-handlers`, `ports`, `hostname`, `dns`, `network:host`, `network:none`, `network:cni`, `volume:host`,
-            `volume:empty`, `volume:tmpfs`, `isolator:<name>`.
+            `notify`, `event-handlers`, `ports`, `hostname`, `dns`, `network:host`, `network:none`, `network:cni`,
+            `volume:host`, `volume:empty`, `volume:tmpfs`, `isolator:<name>`.
     """
 
     name: str

@@ -39,6 +39,7 @@ VERBS = {
     "image tag": "give an image another name",
     "image verify": "hold images against their digests",
     "image gc": "remove images, blobs, trees, kernels and pins that nothing needs",
+    "generate systemd": "write a systemd unit for a pod",
     "events": "show what happened to pods and images",
     "hooks list": "list who is told of events, and what went wrong",
     "hooks test": "run a hook on a made-up event",

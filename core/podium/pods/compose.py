@@ -183,6 +183,7 @@ def _app(
         f"podium/{key}": value
         for key, value, default in (
             ("restart", asked.restart, "no"),
+            ("notify", "true" if asked.notify else "", ""),
             ("stdin", asked.stdin, "auto"),
             ("stdout", asked.stdout, "auto"),
             ("stderr", asked.stderr, "auto"),

@@ -151,6 +151,7 @@ def _app(data: DataDir, ref: envelopes.AppRef, app: RuntimeApp) -> App:
         stdout=notes.get("podium/stdout", "auto"),
         stderr=notes.get("podium/stderr", "auto"),
         restart=notes.get("podium/restart", "no"),
+        notify=notes.get("podium/notify") == "true",
         stop_signal=signal_number(notes.get(STOP_SIGNAL, "15")),
         ports=tuple(p.name for p in own.ports),
     )
@@ -193,6 +194,7 @@ def asked(pod: Pod) -> list[str]:
         ("dns", bool(net.dns or net.dns_search or net.dns_options or net.dns_domain or net.hosts)),
         ("restart", any(a.restart != "no" for a in pod.apps)),
         ("readonly-rootfs", any(a.readonly_rootfs for a in pod.apps)),
+        ("notify", any(a.notify for a in pod.apps)),
         ("event-handlers", any(a.pre_start or a.post_stop for a in pod.apps)),
     ]
     names = [name for name, wanted in wants if wanted]

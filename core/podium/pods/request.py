@@ -39,6 +39,7 @@ class AppRequest(NamedTuple):
     readonly_rootfs: bool = False
     isolators: tuple[tuple[str, Any], ...] = ()
     restart: str = "no"
+    notify: bool = False
     stdin: str = "auto"
     stdout: str = "auto"
     stderr: str = "auto"

@@ -6,7 +6,7 @@ CAPABILITIES are those (of `podium.types.Stage1Info`) that any stage1 has which 
 
 CAPABILITIES = frozenset(
     (
-        *("enter", "tty", "restart", "readonly-rootfs", "event-handlers"),
+        *("enter", "tty", "restart", "readonly-rootfs", "event-handlers", "notify"),
         *("volume:host", "volume:empty", "volume:tmpfs"),
         *("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator:pids", "isolator:capabilities"),
         *("isolator:no-new-privileges", "isolator:seccomp", "isolator:oom-score-adj", "isolator:rlimits"),

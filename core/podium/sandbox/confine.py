@@ -11,6 +11,7 @@ from podium.linux.resolve import open_in_root
 from podium.sandbox import rootfs
 from podium.sandbox.app import DEFAULT_PATH
 from podium.sandbox.launch import Launch
+from podium.sandbox.notify import APP_SOCKET
 from podium.sandbox.users import identify
 from podium.types import App, Isolators, Pod, RemoteSandbox, Sandbox
 
@@ -31,6 +32,8 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
     finally:
         os.close(root)
     environment = {"PATH": DEFAULT_PATH, "HOME": who.home, "AC_APP_NAME": app.name, **app.environment}
+    if app.notify:
+        environment["NOTIFY_SOCKET"] = APP_SOCKET
     iso = app.isolators
     return Launch(
         argv=app.exec,

@@ -23,6 +23,7 @@ from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
 from podium.sandbox.confine import limits_of, remote
+from podium.sandbox.notify import Readiness
 from podium.sandbox.process import AppProcess
 from podium.sandbox.stdio import Terminal
 from podium.trace import trace
@@ -81,6 +82,7 @@ class PodSupervisor:
         self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
         self._terminal: Terminal | None = None
         self._wake = -1
+        self._readiness = Readiness("")
         self._cgroup: int | None = None
         self._sandbox_ended: Callable[[], bool] = lambda: False
         self._network: NetworkSetup | None = None
@@ -98,6 +100,7 @@ class PodSupervisor:
             via=self._options.via,
             remove=self._options.remove,
         )
+        self._readiness = Readiness(os.environ.get("NOTIFY_SOCKET", "") if self._options.stdio else "")
         self._wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in _HEARD:
@@ -108,6 +111,7 @@ class PodSupervisor:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """A run that failed on the way must leave no process and no cgroup either."""
         self._close_terminal()
+        self._readiness.close()
         self._leave_networks()
         self._remove_cgroup()
         if error is not None:
@@ -180,6 +184,8 @@ class PodSupervisor:
         for app in self._pod.apps:
             process = AppProcess(self._pod, app)
             self._apps.append(process)
+            if app.notify:
+                self._readiness.listen(self._pod, app)
             process.prepare(sandbox, self._options.stdio, self._terminal, single=single)
         trace("run:prepared")
         for process in self._apps:
@@ -190,6 +196,7 @@ class PodSupervisor:
             self._terminal.raw()
         if all(app.was_started for app in self._apps):
             self._emit()
+            self._readiness.started()
             self._notify("started", {"pid": os.getpid()})
             trace("run:started")
         else:
@@ -277,7 +284,12 @@ class PodSupervisor:
                 poll.register(terminal.master, select.POLLIN)
                 if keys_open and self._options.stdio:
                     poll.register(self._options.stdio[0], select.POLLIN)
+            listening = self._readiness.filenos()
+            for fd in listening:
+                poll.register(fd, select.POLLIN)
             ready = {fd for fd, _ in poll.poll(self._patience())}
+            for fd in ready.intersection(listening):
+                self._readiness.receive(fd)
             if self._caller is not None and self._caller.fileno() in ready:
                 self._caller_gone()
             for fd in ready & own.keys():
