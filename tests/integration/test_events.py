@@ -74,6 +74,8 @@ def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
     _hook(folder, "all", f"cat >> {seen}")
     _hook(folder, "hangs", "echo stuck >&2; sleep 1000", 'timeout = "0.2s"\nevents = ["pod-exited"]')
     _hook(folder, "other", f"cat >> {seen}", '[filter]\nstage1 = "no-such"')
+    namespaces = os.path.join(test_dir, "namespaces")
+    _hook(folder, "where", f"readlink /proc/self/ns/mnt >> {namespaces}")
     podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
     podium("run", "--stage1", stage1, "--net", "host", "box")
     podium(*GC)
@@ -83,6 +85,8 @@ def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
     until(lambda: any(e["kind"] == "pod-collected" for e in _lines(told)), "the last event at the plugin")
     assert [e["id"] for e in _lines(seen)] == [e["id"] for e in log]
     assert [e["kind"] for e in _lines(told)] == [e["kind"] for e in log if e["kind"] != "pod-started"]
+    with open(namespaces, encoding="ascii") as f:
+        assert set(f.read().split()) == {os.readlink("/proc/self/ns/mnt")}  # of the host, not of a supervisor
     hooks = podium.json("hooks", "list")
     failed = {f["consumer"]: f for f in hooks["failures"]}
     assert set(failed) == {"hook hangs", "plugin event-sample"}

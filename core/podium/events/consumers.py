@@ -13,6 +13,7 @@ from podium.paths import DataDir
 from podium.quickjson import dumps, loads
 
 GROUP = "podium.hooks"
+MOUNTS = 3  # descriptor of the mount namespace in the process that delivers
 CURSOR = "delivered"  # in events/: number of the last event that everybody was told of
 
 
@@ -59,10 +60,11 @@ def any_plugin(data: DataDir) -> bool:
     return found
 
 
-def wake(data: DataDir, hooks: str) -> None:
+def wake(data: DataDir, hooks: str, mounts: int = -1) -> None:
     """Start a process that delivers what was logged, unless there is nobody to deliver to. Raises nothing.
 
-    It is not our child for long: it forks, so that a supervisor has nobody to reap.
+    It is not our child for long: it forks, so that a supervisor has nobody to reap. `mounts` is a descriptor of the
+    mount namespace that it goes to, if that is not ours.
     """
     try:
         if not toml_files(hooks) and not any_plugin(data):
@@ -73,6 +75,9 @@ def wake(data: DataDir, hooks: str) -> None:
         argv = [sys.executable, "-m", "podium.events.deliver", data.root, hooks]
         null = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)]
         actions = [*null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+        if mounts >= 0:
+            actions.append((os.POSIX_SPAWN_DUP2, mounts, MOUNTS))
+            argv.append("mounts")
         env = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_TRACE_")}
         pid = os.posix_spawn(sys.executable, argv, env, file_actions=actions)
         os.waitpid(pid, 0)

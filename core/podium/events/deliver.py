@@ -140,10 +140,14 @@ def deliver(data: DataDir, folder: str) -> None:
         os.close(fd)
 
 
-def main(root: str, folder: str) -> None:
+def main(root: str, folder: str, mounts: str = "") -> None:
     """Deliver in a process that is nobody's child, and holds no descriptor of who started it."""
     if os.fork():
         os._exit(0)
+    if mounts:
+        from podium.linux import namespaces
+
+        namespaces.setns(consumers.MOUNTS, namespaces.CLONE_NEWNS)
     os.setsid()
     os.closerange(3, 4096)
     os.chdir("/")
@@ -151,4 +155,4 @@ def main(root: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

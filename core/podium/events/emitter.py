@@ -35,11 +35,18 @@ class Emitter:
     Args:
         data: where.
         hooks: the folder of TOML hooks.
+        private: this process will leave the host's mount namespace; who delivers is started in it all the same, so
+            that hooks see the host's files, and no mount of the pod's lives as long as a hook.
     """
 
-    def __init__(self, data: DataDir, hooks: str) -> None:
+    def __init__(self, data: DataDir, hooks: str, *, private: bool = False) -> None:
         self._data = data
         self._hooks = hooks
+        self._mounts = -1
+        if private:
+            fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            self._mounts = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+            os.close(fd)
 
     def pod(self, phase: str, folder: str, uuid: str) -> None:
         """Log what is due of a pod. Never an error: an event is no reason to fail a transition."""
@@ -84,7 +91,7 @@ class Emitter:
         """Start who delivers, if there is anybody to deliver to."""
         from podium.events import consumers
 
-        consumers.wake(self._data, self._hooks)
+        consumers.wake(self._data, self._hooks, self._mounts)
 
 
 def _common(envelope: envelopes.Envelope | None) -> dict[str, Any]:

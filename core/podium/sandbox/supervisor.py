@@ -76,7 +76,7 @@ class PodSupervisor:
         self._options = options
         self._notify = notify
         self._caller: socket | None = caller if options.stdio else None
-        self._emitter = Emitter(DataDir(pod.data_root), options.hooks)
+        self._emitter = Emitter(DataDir(pod.data_root), options.hooks, private=True)
         self._apps: list[AppProcess] = []
         self._runtime = status.Runtime()
         self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
