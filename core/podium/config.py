@@ -36,6 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "subnets": ["10.88.0.0/16", "fd5b:706f:6469::/64"],
         "ipam-dir": "/var/lib/cni/networks",
     },
+    "nspawn": {"register": False},  # make pods known to systemd-machined, where it can know them
     "images": {"max-bytes": 64 << 30, "max-entries": 4_000_000},  # of one unpacked image
 }
 

@@ -438,6 +438,10 @@ class Supervisor(Protocol):
     def ledger(self) -> Ledger:
         """The pod's ledger."""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The table of the configuration that has the stage1's name."""
+
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox`, serve them until the pod ends; returns the pod's exit code."""
 

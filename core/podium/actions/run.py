@@ -19,6 +19,10 @@ from podium.pods.request import PodRequest, RunOptions, RunResult
 from podium.stage1.client import Worker
 from podium.trace import trace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _VIA = {"pin": "the code in its pin", "compatible": "an installed plugin that says it is compatible"}
 START_TIMEOUT = 300.0  # seconds that a detached pod may take until its apps have been started
 
@@ -95,8 +99,15 @@ def _start(
                 f.write(pod.uuid + "\n")
         pod = lifecycle.move(context.data, pod, RUN)
         trace("run:moved")
-        args = {"lock": fd, "stdio": stdio and list(stdio), "tty": how.tty, "via": via, "remove": how.remove}
+        args: dict[str, Any] = {
+            "lock": fd,
+            "stdio": stdio and list(stdio),
+            "tty": how.tty,
+            "via": via,
+            "remove": how.remove,
+        }
         args["hooks"] = context.config.get("hooks", "dir")
+        args["settings"] = context.config.values.get(worker.info["name"], {})
         number = worker.begin("run", pod.path, args)
     except BaseException:
         worker.close()

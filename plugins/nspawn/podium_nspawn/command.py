@@ -19,8 +19,17 @@ ENVIRONMENT = {
 }
 
 
-def arguments(pod: Pod, root: str, netns: str | None = None, ids: IdRange | None = None) -> list[str]:
-    """argv that makes the sandbox around `root`, with a placeholder as its only process, in `netns` and `ids`."""
+def arguments(
+    pod: Pod, root: str, netns: str | None = None, ids: IdRange | None = None, *, register: bool = False
+) -> list[str]:
+    """argv that makes the sandbox around `root`, with a placeholder as its only process, in `netns` and `ids`.
+
+    The placeholder reads standard input, to whose end it ends, and with it every process in the sandbox.
+
+    Args:
+        register: make it known to systemd-machined. It stays in the pod's cgroup: a scope of machined's own would
+            take the placeholder out of it.
+    """
     private = [f"--network-namespace-path={netns}"] if netns else []
     private += ["--private-network"] if pod.network.names == ("none",) else []
     users = []
@@ -29,7 +38,7 @@ def arguments(pod: Pod, root: str, netns: str | None = None, ids: IdRange | None
     return [
         "systemd-nspawn",
         "--quiet",
-        "--register=no",
+        f"--register={'yes' if register else 'no'}",
         "--keep-unit",
         "--as-pid2",
         "--console=pipe",
@@ -43,8 +52,7 @@ def arguments(pod: Pod, root: str, netns: str | None = None, ids: IdRange | None
         *users,
         f"--directory={root}",
         PLACEHOLDER,
-        "sleep",
-        "2147483647",
+        "cat",
     ]
 
 

@@ -39,6 +39,7 @@ def stage1_check() -> Sequence[Finding]:
     """See `podium.hookspecs`."""
     from podium.net.check import network_finding
     from podium.sandbox.check import common_findings
+    from podium_nspawn import machined
 
     nspawn = shutil.which("systemd-nspawn")
     version = ""
@@ -63,6 +64,7 @@ def stage1_check() -> Sequence[Finding]:
             hint="apt-get install busybox-static",
         ),
         network_finding(),
+        machined.finding(),
     ]
 
 
@@ -107,7 +109,7 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
         from podium.sandbox import idrange
 
         ids = idrange.take(pod, supervisor.ledger)
-    made = NspawnSandbox(pod, path, supervisor.network(), ids)
+    made = NspawnSandbox(pod, path, supervisor.network(), ids, register=_registered(pod, supervisor))
     try:
         made.make()
         assert made.leader is not None
@@ -115,6 +117,17 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
         return supervisor.run_apps(made)
     finally:
         made.close()
+
+
+def _registered(pod: Pod, supervisor: Supervisor) -> bool:
+    if not supervisor.settings.get("register"):
+        return False
+    from podium_nspawn import machined
+
+    lacking = machined.lacking(pod.cgroup)
+    if lacking:
+        print(f"podium: the pod is not registered with systemd-machined: {lacking}", flush=True)
+    return not lacking
 
 
 @hookimpl

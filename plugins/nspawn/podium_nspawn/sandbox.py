@@ -26,7 +26,8 @@ START_TIMEOUT = 30.0  # seconds
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
 _OWN_FOLDERS = ("/proc", "/sys", "/dev")
 _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
-_MACHINE_RUN = "/run/systemd/nspawn"
+_SYSTEMD_RUN = "/run/systemd"
+_MACHINE_RUN = f"{_SYSTEMD_RUN}/nspawn"
 
 
 def kinds(pod: Pod) -> tuple[str, ...]:
@@ -38,15 +39,23 @@ class NspawnSandbox:
     """See `podium.types.Sandbox`."""
 
     def __init__(
-        self, pod: Pod, cgroup_path: str, network: NetworkSetup | None = None, ids: IdRange | None = None
+        self,
+        pod: Pod,
+        cgroup_path: str,
+        network: NetworkSetup | None = None,
+        ids: IdRange | None = None,
+        *,
+        register: bool = False,
     ) -> None:
         self._ids = ids
+        self._register = register
         self._network = network
         self._pod = pod
         self._cgroup = f"{cgroup_path}/_sandbox"  # no app's name: those have no underscore
         self._root = os.path.join(pod.stage1_dir, "root")
         self._nspawn = 0
         self._fds: dict[str, int] = {}
+        self._life = -1  # what the placeholder reads ends when we do
         self.leader: Process | None = None
 
     @property
@@ -106,14 +115,15 @@ class NspawnSandbox:
                 procs.signal_process(self.leader, signal.SIGKILL)
             os.waitpid(self._nspawn, 0)
             self._nspawn = 0
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
 
     def _hide_machine_folder(self) -> None:
-        """What nspawn leaves in /run/systemd/nspawn goes with our mount namespace."""
-        if os.path.isdir(_MACHINE_RUN):
-            mount.mount("tmpfs", _MACHINE_RUN, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
-        else:
-            mount.mount("tmpfs", "/run", "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
-            os.makedirs(_MACHINE_RUN)
+        """What nspawn leaves in /run/systemd/nspawn goes with our mount namespace; /run/dbus must stay in sight."""
+        place = next(path for path in (_MACHINE_RUN, _SYSTEMD_RUN, "/run") if os.path.isdir(path))
+        mount.mount("tmpfs", place, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
+        os.makedirs(_MACHINE_RUN, exist_ok=True)
 
     def _fill_root(self) -> None:
         for folder in _FOLDERS:
@@ -155,6 +165,15 @@ class NspawnSandbox:
         return []
 
     def _start(self) -> None:
+        if self._register:
+            try:
+                return self._start_nspawn(register=True)
+            except Failed as e:
+                self.close()
+                print(f"podium: {e.message}; once more, without systemd-machined", flush=True)
+        return self._start_nspawn(register=False)
+
+    def _start_nspawn(self, *, register: bool) -> None:
         """Start nspawn and wait until it says that the sandbox is there (sd_notify(3))."""
         network, netns = self._network, None
         inside: AbstractContextManager[None] = nullcontext()
@@ -166,25 +185,28 @@ class NspawnSandbox:
         name = f"\0podium/{self._pod.uuid}"
         with inside, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.bind(name)  # an abstract name is the network namespace's, too
-            argv = arguments(self._pod, self._root, netns, self._ids)
+            argv = arguments(self._pod, self._root, netns, self._ids, register=register)
             cgroup.create(self._cgroup)
+            end, self._life = os.pipe2(os.O_CLOEXEC)
             parent = os.getpid()
             self._nspawn = cgroup.fork(self._cgroup)
             if self._nspawn == 0:
-                self._become_nspawn(argv, "@" + name[1:], parent)
+                self._become_nspawn(argv, "@" + name[1:], parent, end)
+            os.close(end)
             leader = self._wait_ready(notify)
         self.leader = procs.identify(leader)
         if self.leader is None:
             raise Failed("the sandbox's first process ended at once; see the pod's plugin.log", subject=self._pod.uuid)
         self._fds = namespaces.open_namespaces(self.leader, kinds(self._pod))
 
-    def _become_nspawn(self, argv: list[str], notify: str, parent: int) -> None:
+    def _become_nspawn(self, argv: list[str], notify: str, parent: int, stdin: int) -> None:
         """The child's side of the fork: it never returns. What nspawn says goes to the pod's plugin.log."""
         try:
             cgroup.enter(self._cgroup)
             procs.die_with_parent(signal.SIGKILL, parent)
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            os.dup2(stdin, 0)
             os.execvpe(argv[0], argv, {**ENVIRONMENT, "NOTIFY_SOCKET": notify})
         except BaseException as e:
             os.write(2, f"{argv[0]}: {e}\n".encode())
