@@ -74,7 +74,7 @@ for stage1 in $stage1s; do
     echo "--- the same image under $stage1 ---"
     net=()
     [[ $stage1 == fly ]] && net=(--net host) # fly has the host's network, and says no to any other
-    [[ $stage1 == kvm ]] && net=(--net none) # and kvm has none
+    [[ $stage1 == kvm || $stage1 == nspawn ]] && net=(--net none) # a bridge would stay when the demo is over
 
     # In the foreground: the app's output and its exit status are podium's.
     show_status 7 podium run --stage1 "$stage1" "${net[@]}" demo/busybox:1 --exec /bin/sh -- -c 'echo hello from "$(uname -s)"; exit 7'

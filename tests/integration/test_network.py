@@ -92,6 +92,7 @@ def test_two_pods_reach_each_other_and_the_host_and_a_port_is_published(web: Pod
     assert "server" in refused.stderr and str(port) in refused.stderr
     web("stop", uuid)
     web("wait", uuid)
+    assert ips(web, uuid) == []
     assert traces(uuid) == []  # given back when the pod ends, not when it is collected
     assert web.out(*GC).splitlines()
     with socket.socket() as s:
@@ -147,6 +148,8 @@ def test_a_port_of_another_process_is_refused_with_its_name(web: Podium) -> None
         port = taken.getsockname()[1]
         said = web("run", "--port", f"http:{port}", "web", "--", "true", check=125).stderr
     assert f"process {os.getpid()} (" in said
+    said = web("run", "--port", f"http:192.0.2.77:{port}", "web", "--", "true", check=125).stderr
+    assert "192.0.2.77 is no address of this host" in said
     web(*GC)
 
 

@@ -74,6 +74,8 @@ def make(names: Sequence[str], ports: list[dict[str, Any]], settings: Settings) 
             conf = conf._replace(plugins=[p for p in conf.plugins if p["type"] != "portmap"])
         networks.append(Wanted(f"eth{number}", conf, args))
     for port in ports:
+        if port["hostPort"] > 65535 or port["containerPort"] > 65535:
+            raise BadInput(f"port {port['hostPort']} is above 65535", subject="--port")
         if not any((p.get("capabilities") or {}).get("portMappings") for w in networks for p in w.conf.plugins):
             raise BadInput(
                 f"none of the networks {', '.join(seen)} forwards ports (port {port['hostPort']})",

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 
-from podium.errors import InUse
+from podium.errors import BadInput, InUse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def reserve(pod: Pod, wanted: Sequence[Mapping[str, Any]]) -> list[socket.socket
 
     Raises:
         InUse: one is taken; names who has it.
+        BadInput: an address is not this host's.
     """
     held: list[socket.socket] = []
     try:
@@ -64,6 +65,12 @@ def _bind(family: socket.AddressFamily, address: str, port: Mapping[str, Any]) -
         made.close()
         if e.errno == errno.EADDRINUSE:
             raise _in_use(port, _holder(port)) from None
+        if e.errno == errno.EADDRNOTAVAIL or isinstance(e, socket.gaierror):
+            raise BadInput(
+                f"{address} is no address of this host, so port {port['hostPort']} can't be forwarded there",
+                hint="leave the address out, or see 'ip address'",
+                subject=address,
+            ) from None
         raise OSError(e.errno, f"{e.strerror} (binding a host port)", f"{address}:{port['hostPort']}") from None
 
 

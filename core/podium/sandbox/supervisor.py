@@ -162,15 +162,21 @@ class PodSupervisor:
 
         pid = os.fork()
         if pid == 0:
+            code = 1
             try:
                 signal.set_wakeup_fd(-1)
                 namespaces.setns(self._host_mounts, namespaces.CLONE_NEWNS)
                 detach(PodLedger(self._pod.dir))
-            except (PodiumError, OSError) as e:
-                os.write(2, f"the pod's networks are left to gc: {e}\n".encode())
+                code = 0
+            except BaseException as e:
+                os.write(2, f"the pod's networks are left to gc: {type(e).__name__}: {e}\n".encode())
             finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
+                os._exit(code)
+        if os.waitpid(pid, 0)[1] == 0:
+            try:
+                self._update(networks=())  # its addresses may be another pod's from now on
+            except OSError as e:  # a full disk, say
+                print(f"that the pod's addresses are given back can't be recorded: {e}", flush=True)
         os.close(self._host_mounts)
         self._host_mounts = -1
         if self._network is not None:
