@@ -16,7 +16,7 @@ from podium import format, records
 from podium.errors import InUse
 from podium.paths import DataDir
 from podium.store import index, migrating, migrations
-from support import cleanup
+from support import cleanup, sweep
 from support.command import Podium
 from support.old_data import unpack
 
@@ -127,6 +127,7 @@ def test_23_a_migration_that_is_killed_is_done_again(old: DataDir, podium: Podiu
     assert set(_log(old)) >= {(2, "begin")}
     assert podium.json("image", "list") == images
     assert not os.path.exists(os.path.join(old.cache, "used"))
+    sweep.record("SIGKILL at each trace point of migrate", 1, 0)
 
 
 def test_26_any_command_may_come_first(old: DataDir, podium: Podium, test_dir: str) -> None:
