@@ -62,6 +62,7 @@ def _one_of_each(host: Host) -> None:
 
 CASES = {
     "import": Case(("image", "import", "ROOTFS", "--name", "other", "--exec", "/bin/true"), _import),
+    "first_prepare": Case(("prepare", *FLY, *TRUE), lambda host: host.podium(*IMAGE_GC)),  # it makes a pin
     "prepare": Case(("prepare", *FLY, *TRUE)),
     "run": Case(("run", *FLY, *TRUE)),
     "gc": Case(GC, _one_of_each),
@@ -131,6 +132,7 @@ class Strace:
 @pytest.mark.parametrize("name", CASES)
 def test_28_the_nth_call_fails(host: Host, name: str, scope: Scope) -> None:
     case, strace = CASES[name], Strace(host)
+    host.podium("run", "--rm", *FLY, *TRUE)
     case.before(host)
     code, said = strace(None, case.words)
     assert code == 0, said

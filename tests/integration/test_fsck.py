@@ -238,11 +238,10 @@ def test_a_repair_that_is_killed_is_done_again(data: DataDir, podium: Podium) ->
     _flip(_one(data.trees, "*", "rootfs/etc/passwd"))
     CASES["blob nobody needs"][0](data)
     CASES["use of an image that is gone"][0](data)
-    for kills in range(10):
-        if podium.using(podium.binary, PODIUM_TRACE_KILL="fsck:moved")("fsck", "--repair", check=None).returncode == 0:
-            break
-    else:
-        raise AssertionError("it makes no progress")
+    killed, kills = podium.using(podium.binary, PODIUM_TRACE_KILL="fsck:moved"), 0
+    while killed("fsck", "--repair", check=None).returncode != 0:
+        kills += 1
+        assert kills < 10, "it makes no progress"
     sweep.record("SIGKILL at each trace point of fsck --repair", kills, 0)
     assert _kinds(podium.json("fsck", "--repair")) <= {"temporary"}
     assert podium.json("fsck")["findings"] == []
