@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from podium.named import NamedTuple
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -189,3 +191,21 @@ class EventSpec:
 
         .. versionadded:: interface 1
         """
+
+
+class Retiring(NamedTuple):
+    """An argument of a hook that is on its way out. See docs/interface-versions.md.
+
+    Attributes:
+        step: `warn` (plugins that take it are told of), then `error` (they are refused), then it is removed.
+        since: the podium that began to warn.
+        instead: what a plugin does in place of it.
+    """
+
+    step: str
+    since: str
+    instead: str
+
+
+# (hook, argument) → how far its retirement is. What retires is given as None.
+RETIRING: dict[tuple[str, str], Retiring] = {}

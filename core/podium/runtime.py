@@ -423,7 +423,7 @@ class Runtime:
         """Call one hook of a plugin by hand, on a pod that it prepared."""
         from podium.actions.stage1_call import call
 
-        return call(self._write(), name, hook, ref, times)
+        return call(self._read() if ref is None else self._write(), name, hook, ref, times)
 
     def pins(self, verify: bool = False) -> Sequence[dict[str, Any]]:
         """The pins, with the pods that refer to each."""

@@ -104,6 +104,11 @@ class Venv:
             made.install(wheel)
         return made
 
+    def link(self, *libraries: str) -> None:
+        """Have libraries of the tests' own venv too."""
+        for library in libraries:
+            self._link(library)
+
     def install(self, wheel: str) -> None:
         """Install a wheel in place of any other version of it, as an installer does: by its RECORD."""
         with zipfile.ZipFile(wheel) as archive:

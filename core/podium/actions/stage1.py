@@ -29,6 +29,7 @@ def list_plugins(context: Context) -> list[dict[str, Any]]:
                 entry |= {"distribution": plugin.distribution, "entry": plugin.entry, **pin._asdict()}
                 info = dispatcher.worker(choice).info
                 entry |= {k: info[k] for k in ("version", "interface", "state", "serves", "capabilities")}
+                entry["warnings"] = info.get("warnings", [])
             except PodiumError as e:
                 entry["problem"] = {"reason": e.reason, "message": e.message}
             entry["ignored"] = [f"{p.distribution} {p.version}" for p in registry.contenders(name)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pluggy
 
 from podium.errors import CapabilityUnsupported, InterfaceMismatch, PluginRefused
-from podium.hookspecs import HOOKS, PREFIX, PROJECT, Stage1Spec
+from podium.hookspecs import HOOKS, PREFIX, PROJECT, RETIRING, Retiring, Stage1Spec
 from podium.types import INTERFACE, Stage1Info
 
 
@@ -19,13 +19,28 @@ class Loaded:
     Attributes:
         name: as its entry point has it.
         info: what it says of itself.
+        warnings: what its author should change.
+
+    Args:
+        name: of the plugin.
+        plugin: the module or object.
+        spec: the specification.
+        retiring: arguments of it that are on their way out.
     """
 
-    def __init__(self, name: str, plugin: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        plugin: object,
+        spec: type[Stage1Spec] = Stage1Spec,
+        retiring: Mapping[tuple[str, str], Retiring] = RETIRING,
+    ) -> None:
         self.name = name
+        self.warnings: list[str] = []
         self._plugin = plugin
+        self._retiring = retiring
         self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(Stage1Spec)
+        self._manager.add_hookspecs(spec)
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()  # a misspelt hook
@@ -47,6 +62,9 @@ class Loaded:
         """
         hook = PREFIX + hook
         caller = getattr(self._manager.hook, hook)
+        args.update(
+            {argument: None for of, argument in self._retiring if of == hook and argument in caller.spec.argnames}
+        )
         assert set(args) == set(caller.spec.argnames), f"{hook} takes {caller.spec.argnames}, not {sorted(args)}"
         others = [p for p in self._manager.get_plugins() if p is not self._plugin]
         only = self._manager.subset_hook_caller(hook, remove_plugins=others)
@@ -100,6 +118,13 @@ class Loaded:
         defaults = [p.name for p in inspect.signature(impl.function).parameters.values() if p.default is not p.empty]
         if defaults:
             raise self._refused(f"its {name} gives {', '.join(defaults)} a default, so it would never be passed")
+        for argument in impl.argnames:
+            if (retiring := self._retiring.get((hook, argument))) is None:
+                continue
+            what = f"its {name} takes {argument}, which is deprecated since podium {retiring.since}: {retiring.instead}"
+            if retiring.step == "error":
+                raise self._refused(what)
+            self.warnings.append(what)
 
     def _info(self) -> Stage1Info:
         info = self.call_exactly("info")

@@ -133,6 +133,7 @@ class _Worker:
             "state": info.state,
             "serves": [list(pair) for pair in info.serves],
             "capabilities": sorted(info.capabilities),
+            "warnings": self._loaded.warnings,
             "pid": os.getpid(),
         }
 

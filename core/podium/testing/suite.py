@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -105,20 +106,22 @@ class Stage1Suite(HookChecks, LifeChecks, EnterChecks, ConfineChecks, VolumeChec
 
     @pytest.fixture(scope="class")
     @classmethod
-    def listed(cls, podium: Podium) -> dict[str, Any]:
-        """What `stage1 list` says of the plugin."""
-        plugins = {plugin["name"]: plugin for plugin in podium.json("stage1", "list")["plugins"]}
-        assert cls.plugin in plugins, f"no stage1 plugin {cls.plugin!r} is installed; there are {sorted(plugins)}"
-        found: dict[str, Any] = plugins[cls.plugin]
-        return found
+    def info(cls, podium: Podium) -> dict[str, Any]:
+        """What the plugin says of itself; `problem`: why podium refuses to load it, or None."""
+        done = podium("stage1", "call", cls.plugin, "info", "--format", "json", check=None)
+        if done.returncode:
+            problem = json.loads(done.stderr.splitlines()[-1])
+            assert problem["reason"] != "not-found", problem["message"]
+            return {"problem": problem}
+        return {"problem": None, **json.loads(done.stdout)["calls"][0]["result"]}
 
     @pytest.fixture(scope="class")
     @classmethod
-    def claims(cls, listed: dict[str, Any]) -> frozenset[str]:
+    def claims(cls, info: dict[str, Any]) -> frozenset[str]:
         """The capabilities that the plugin claims."""
-        if listed["problem"]:
+        if info["problem"]:
             pytest.skip("the plugin can't be loaded; test_hooks_are_as_specified tells why")
-        return frozenset(listed["capabilities"])
+        return frozenset(info["capabilities"])
 
     @pytest.fixture(scope="class")
     @classmethod

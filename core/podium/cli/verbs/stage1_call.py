@@ -35,5 +35,4 @@ COMMAND = Command(
     about="For authors of plugins. The pod must be one that this plugin prepared; its state and lock are respected. "
     "info and check take no pod; run and enter do what run-prepared and enter do.",
     examples=("podium stage1 call fly info", "podium stage1 call fly gc POD --times 10"),
-    root=True,
 )

@@ -26,6 +26,8 @@ def run(context: Context, args: Args) -> int:
     for plugin in plugins:
         if plugin["problem"]:
             output.tell(f"stage1 {plugin['name']}: {plugin['problem']['message']}")
+        for warning in plugin.get("warnings", ()):
+            output.tell(f"stage1 {plugin['name']}: {warning}")
     return 0
 
 

@@ -29,18 +29,18 @@ class RecordChecks:
         """
         _as_if_by(folder, interface, state)
 
-    def test_older_pods(self, pods: Pods, listed: dict[str, Any]) -> None:
+    def test_older_pods(self, pods: Pods, info: dict[str, Any]) -> None:
         """Pods of each (interface, state) of `serves` are run and collected by the installed code; another is refused,
         and collected all the same.
         """
-        for interface, state in listed["serves"]:
+        for interface, state in info["serves"]:
             uuid = pods.prepare("exit 4")
             self.age(pods.path(uuid), interface, state)
             pods.podium("run-prepared", uuid, check=4)
             failed = pods.gc()
             assert not failed, f"a pod of interface {interface}, state {state}: {failed}"
         uuid = pods.prepare("true")
-        _as_if_by(pods.path(uuid), 0, 1 + max((state for _, state in listed["serves"]), default=0))
+        _as_if_by(pods.path(uuid), 0, 1 + max((state for _, state in info["serves"]), default=0))
         refused = pods.podium("run-prepared", uuid, check=None)
         assert refused.returncode != 0 and "can't be used" in refused.stderr, refused.stderr
         failed = pods.gc()
