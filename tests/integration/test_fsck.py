@@ -128,6 +128,19 @@ CASES: dict[str, tuple[Callable[[DataDir], object], set[str], bool, bool]] = {
     "workspace": (lambda d: _write(os.path.join(d.tmp, "image-1-a", "blobs", "b")), {"temporary"}, False, True),
     "half a record": (lambda d: _write(os.path.join(d.images, ".tmp-999999999-a")), {"temporary"}, False, True),
     "erofs of no tree": (lambda d: _write(os.path.join(d.erofs, "a-1.img")), {"erofs-orphan"}, False, True),
+    "kernel without record": (
+        lambda d: _write(os.path.join(d.kernels, "sha256-" + "a" * 64, "vmlinux"), b"x"),
+        {"kernel-damaged"},
+        True,
+        True,
+    ),
+    "kernel of a pod missing": (
+        lambda d: _write(os.path.join(_pod(d, "ready"), "stage1", "kernel"), b"sha256:" + b"a" * 64 + b"\n"),
+        {"kernel-missing"},
+        True,
+        False,
+    ),
+    "event flipped": (lambda d: _flip(os.path.join(d.events, "log")), {"events-damaged"}, False, False),
     "erofs without record": (
         lambda d: _write(os.path.join(d.erofs, os.listdir(d.trees)[0] + ".img")),
         {"erofs-damaged"},
@@ -182,7 +195,7 @@ def _try(data: DataDir, podium: Podium, case: str) -> None:
     assert _kinds(found) == kinds
     assert all(f["message"] and f["advice"] for f in found["findings"])
     assert _content(data.root) == before, "a check changed something"
-    assert _kinds(_fsck(podium, 0 if mended else 6, "--repair")) == kinds
+    assert _kinds(_fsck(podium, 6 if damage and not mended else 0, "--repair")) == kinds
     after = _content(data.root)
     gone = {path for path, content in before.items() if content and content not in after.values()}
     assert not gone, "a repair deleted something"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from podium import format
 from podium.errors import Corrupt, NotFound
 from podium.fsck.content import Content
-from podium.fsck.derivatives import check_derived, check_index, check_temporaries
+from podium.fsck.derivatives import check_derived, check_events, check_index, check_kernels, check_temporaries
 from podium.fsck.lost import Lost, names
 from podium.fsck.pinned import check_pins
 from podium.fsck.podfolders import Pods
@@ -55,6 +55,8 @@ def check(store: Store, tell: Callable[[str], None], *, repair: bool) -> Report:
         check_pins(data, report, lost, pods)
         pods.check(content.images)
         check_derived(data, report, lost)
+        check_kernels(data, report, lost)
+        check_events(data, report, lost)
         check_temporaries(data, report, lost)
         check_index(data, report, lost)
     report.finish()

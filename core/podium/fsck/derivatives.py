@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from podium import records
+from podium.errors import Corrupt, LimitExceeded
 from podium.fsck.lost import Lost, is_free, is_temporary, names
 from podium.fsck.report import Report
 from podium.paths import DELETING, DataDir
-from podium.sandbox import derived
+from podium.pods import lifecycle
+from podium.sandbox import derived, kernels
 from podium.store import index
 
 _TAKEN = "'podium fsck --repair' takes it away"
@@ -47,6 +50,58 @@ def check_derived(data: DataDir, report: Report, lost: Lost) -> None:
             report.add("erofs-damaged", name, fault, advice, fix=partial(lost.move, path))
         elif ending == ".img":
             report.count("erofs")
+
+
+def check_kernels(data: DataDir, report: Report, lost: Lost) -> None:
+    """Guests' kernels by their digests, and those that pods name."""
+    found = names(data.kernels)
+    for name in found:
+        path = os.path.join(data.kernels, name)
+        if is_temporary(name) or (name.startswith(".") and is_free(data.at("locks", "kernels"))):
+            _leftover(report, lost, "temporary", path, f"{path} was never finished")
+        elif name.startswith("sha256-"):
+            report.count("kernels")
+            fault = kernels.fault(data, "sha256:" + name.removeprefix("sha256-"))
+            if fault is not None:
+                advice = "nothing is lost if the kernel is installed still: it is taken from there at its next use"
+                report.add("kernel-damaged", name, fault, advice, fix=partial(lost.move, path))
+    for pod in lifecycle.scan(data):
+        try:
+            wanted = records.read_bytes(os.path.join(pod.path, "stage1", "kernel"), 200).decode("ascii", "replace")
+        except (OSError, LimitExceeded):
+            continue
+        name = wanted.strip().replace(":", "-")
+        if name not in found:
+            message = f"the kernel {name} of pod {pod.uuid} is missing"
+            advice = "install that kernel again and prepare a pod, or make the pod anew; gc collects it without"
+            report.add("kernel-missing", pod.uuid, message, advice)
+
+
+def check_events(data: DataDir, report: Report, lost: Lost) -> None:
+    """The log of events, line by line; what is damaged in it is passed over by its readers, and kept."""
+    for name in names(data.events):
+        path = os.path.join(data.events, name)
+        if is_temporary(name):
+            _leftover(report, lost, "temporary", path, f"{path} was never finished")
+        elif name == "log" or name.startswith("log."):
+            with open(path, "rb") as f:
+                bad = sum(not _is_whole(line) for line in f)
+            if bad:
+                message = f"{bad} lines of {path} are damaged, and passed over"
+                report.add("events-damaged", path, message, "nothing: what they told is lost", damage=False)
+    pending = os.path.join(data.events, "pending")
+    for name in names(pending):
+        if is_free(path := os.path.join(pending, name)):
+            message = f"{path} tells of an image's import or removal that ended early"
+            report.add("event-pending", path, message, "the next command that writes settles it", damage=False)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        records.unseal(line, "event")
+    except Corrupt:
+        return not line.endswith(b"\n")  # it is being written, or the next writer cuts it off
+    return True
 
 
 def check_temporaries(data: DataDir, report: Report, lost: Lost) -> None:
