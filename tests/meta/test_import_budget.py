@@ -52,3 +52,14 @@ def test_start_up_imports_nothing_heavy(podium: Podium, args: list[str]) -> None
 def test_import_budget_check_sees_an_import(podium: Podium) -> None:
     env = podium.environment()
     assert "logging" in _imported(["-c", "import logging"], env) - _imported(["-c", "pass"], env)
+
+
+def test_events_cost_list_nothing_and_run_no_scan(podium: Podium, busybox_rootfs: str) -> None:
+    env = {**podium.environment(), "PODIUM_DIR": podium.dir}
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    options = ["--config", podium.config, "run", "--rm", "--stage1", "fly", "--net", "host", "box"]
+    podium(*options[2:])  # which makes the pin, and finds out that there is no event plugin
+    ran = _imported(["-m", "podium", *options], env)
+    assert not ran & {"importlib.metadata", "podium.events.deliver", "podium.events.toml_hooks"}
+    assert "podium.events.emitter" in ran
+    assert not {name for name in _imported(["-m", "podium", "list"], env) if name.startswith("podium.events")}

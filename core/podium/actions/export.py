@@ -64,6 +64,9 @@ def inspect(context: Context, ref: str) -> dict[str, Any]:
         }
     except Corrupt as e:
         result["ledger"] = {"problem": e.message}
+    from podium.events.deliver import failures
+
+    result["hook_failures"] = [failure for failure in failures(context.data) if failure.get("subject") == info.uuid]
     return result
 
 

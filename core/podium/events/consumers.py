@@ -6,9 +6,11 @@ installed is remembered in cache/, under what the folders of sys.path looked lik
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 
+from podium.events import log
 from podium.paths import DataDir
 from podium.quickjson import dumps, loads
 
@@ -35,7 +37,7 @@ def scan() -> list[tuple[str, str, str]]:
 def any_plugin(data: DataDir) -> bool:
     """Whether an event plugin is installed."""
     key = [sys.prefix]
-    for folder in sys.path:
+    for folder in sys.path[1:]:  # the first is where the command itself is, or the working directory
         try:
             key.append(f"{folder}:{os.stat(folder or '.').st_mtime_ns}")
         except OSError:
@@ -67,10 +69,9 @@ def wake(data: DataDir, hooks: str, mounts: int = -1) -> None:
     mount namespace that it goes to, if that is not ours.
     """
     try:
+        last = log.last(data)  # before the look at who is there: who comes just then is told of what comes after it
         if not toml_files(hooks) and not any_plugin(data):
-            cursor = os.path.join(data.events, CURSOR)
-            if os.path.exists(cursor):
-                os.unlink(cursor)  # who is installed later is told of what happens from then on
+            _pass_over(data, last)
             return
         argv = [sys.executable, "-m", "podium.events.deliver", data.root, hooks]
         null = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)]
@@ -83,3 +84,38 @@ def wake(data: DataDir, hooks: str, mounts: int = -1) -> None:
         os.waitpid(pid, 0)
     except (OSError, ChildProcessError):
         pass
+
+
+def cursor(data: DataDir) -> int:
+    """Number of the last event that everybody was told of."""
+    try:
+        with open(os.path.join(data.events, CURSOR), encoding="ascii") as f:
+            return int(f.read(32))
+    except (OSError, ValueError):
+        return 0
+
+
+def advance(data: DataDir, seq: int) -> None:
+    """Everybody was told of event `seq`; the caller holds the lock of who delivers."""
+    from podium.linux.files import write_atomic
+
+    write_atomic(os.path.join(data.events, CURSOR), b"%d" % seq, 0o600, durable=False)
+
+
+def open_lock(data: DataDir) -> int:
+    """The file that whoever delivers holds locked."""
+    path = os.path.join(data.events, "deliver")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _pass_over(data: DataDir, last: int) -> None:
+    """Nobody is to be told of what was logged so far, also not whoever is installed later."""
+    fd = open_lock(data)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if cursor(data) < last:
+            advance(data, last)
+    except BlockingIOError:
+        pass  # somebody delivers, so there was somebody to deliver to
+    finally:
+        os.close(fd)

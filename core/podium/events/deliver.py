@@ -114,28 +114,19 @@ def _keep(data: DataDir, event: Event, outcome: Outcome) -> None:
     write_atomic(path, old + line, 0o600, durable=False)
 
 
-def _cursor(data: DataDir) -> int | None:
-    try:
-        with open(os.path.join(data.events, consumers.CURSOR), encoding="ascii") as f:
-            return int(f.read(32))
-    except (OSError, ValueError):
-        return None
-
-
 def deliver(data: DataDir, folder: str) -> None:
-    """Tell everybody of everything that is new. Returns at once if somebody else is at it and will see it."""
-    path = os.path.join(data.events, "deliver")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Tell everybody of everything that is new. Waits for whoever is at it."""
+    fd = consumers.open_lock(data)
     try:
         # Waiting, not giving up: who holds it may have read the log just before our event was there.
         fcntl.flock(fd, fcntl.LOCK_EX)
-        hooks, plugins, done = toml_hooks.load(folder)[0], consumers.scan(), _cursor(data)
-        for event in log.read(data, done or 0):
+        hooks, plugins, done = toml_hooks.load(folder)[0], consumers.scan(), consumers.cursor(data)
+        for event in log.read(data, done):
             for outcome in tell(event, hooks, plugins):
                 if outcome.message is not None:
                     _keep(data, event, outcome)
             trace("event:told")
-            write_atomic(os.path.join(data.events, consumers.CURSOR), b"%d" % event.seq, 0o600, durable=False)
+            consumers.advance(data, event.seq)
     finally:
         os.close(fd)
 

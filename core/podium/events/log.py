@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROTATE_BYTES = 4 << 20
 KEPT = 4
-_TAIL = 1 << 16  # bytes; no event comes near it
+_TAILS = (1 << 12, 1 << 16, 1 << 22)  # bytes at the end of the log that are looked at for its last event
 
 
 def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BYTES) -> int:
@@ -54,17 +54,39 @@ def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BY
 
 def _mend(fd: int) -> tuple[int, int]:
     """Cut off half a line; returns the size and the number of the last event that can be read."""
-    size = os.fstat(fd).st_size
-    start = max(0, size - _TAIL)
-    tail = os.pread(fd, size - start, start)
-    whole = tail.rfind(b"\n") + 1
-    if whole != len(tail):
-        os.ftruncate(fd, start + whole)
-    for line in reversed(tail[:whole].splitlines()):
-        event = _parse(line)
-        if event is not None:
-            return start + whole, event.seq
-    return start + whole, 0
+    end, seq = _end(fd)
+    if end != os.fstat(fd).st_size:
+        os.ftruncate(fd, end)
+    return end, seq
+
+
+def _end(fd: int) -> tuple[int, int]:
+    """Where the last whole line ends, and the number of the last event that can be read."""
+    size = end = os.fstat(fd).st_size
+    for length in _TAILS:
+        start = max(0, size - length)
+        tail = os.pread(fd, size - start, start)
+        whole = tail.rfind(b"\n") + 1
+        end = start + whole
+        for line in reversed(tail[:whole].splitlines()):
+            event = _parse(line)
+            if event is not None:
+                return end, event.seq
+        if start == 0:
+            break
+    return end, 0
+
+
+def last(data: DataDir) -> int:
+    """Number of the last event; 0 where there is none that can be read."""
+    try:
+        fd = os.open(os.path.join(data.events, "log"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return max((event.seq for event in _read(os.path.join(data.events, "log.1"))), default=0)
+    try:
+        return _end(fd)[1]
+    finally:
+        os.close(fd)
 
 
 def _rotate(data: DataDir) -> None:
