@@ -243,6 +243,10 @@ def test_tls_and_users(podium: Podium, work: str, authority: Authority, busybox_
         os.symlink(authority.ca, os.path.join(folder, "ca.crt"))
         at_home = podium.using(podium.binary, HOME=os.path.join(work, "home"), REGISTRY_AUTH_FILE=good)
         assert at_home.out("image", "fetch", address) == fetched
+        shell = ("run", "--rm", "--stage1", "fly", "--net", "host", address, "--exec", "/bin/echo", "--", "hi")
+        podium("image", "rm", f"{server.host}/box:1", "box:1")
+        assert trusted.out(*shell) == "hi"
+        assert podium.out(*shell) == "hi"  # it is in the store now: nobody is asked
         for file, told in ((bad, "refuses access"), (os.path.join(work, "none.json"), "wants a user")):
             denied = trusted.using(podium.binary, REGISTRY_AUTH_FILE=file)("image", "fetch", address, check=1)
             assert told in denied.stderr and "podman login" in denied.stderr

@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 
 
 def plan(context: Context, request: PodRequest) -> PodManifest:
-    """The manifest that `prepare` would write: for --dry-run. Images given by path are imported."""
+    """The manifest that `prepare` would write: for --dry-run. Images given by path are imported, by address fetched."""
     given = _given(request)
     return _manifest(request, given, _images(context.store(), request, given))
 
@@ -152,13 +152,17 @@ def _given(request: PodRequest) -> PodManifest | None:
 
 
 def _images(store: Store, request: PodRequest, given: PodManifest | None) -> list[Image]:
-    """The images that the request or the given manifest names; paths are imported first."""
+    """The images that the request or the given manifest names; paths are imported first, and addresses fetched."""
     if given is not None:
         return [store.resolve(ref) for ref in _manifest_refs(given)]
     return [_image(store, app.image) for app in request.apps]
 
 
 def _image(store: Store, image: str) -> Image:
+    if image.startswith("docker://"):
+        from podium.images.registry.fetching import stored_or_fetched
+
+        return stored_or_fetched(store, image)
     if not is_path(image):
         return store.resolve(image)
     from podium.images.importing import import_path

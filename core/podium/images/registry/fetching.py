@@ -7,7 +7,7 @@ import io
 import os
 from typing import IO
 
-from podium.errors import BadInput, LimitExceeded
+from podium.errors import BadInput, LimitExceeded, NotFound
 from podium.images.importing import finish
 from podium.images.job import Job
 from podium.images.meter import Meter, Report
@@ -74,6 +74,14 @@ def fetch_image(
             return added
         finally:
             files.close()
+
+
+def stored_or_fetched(store: Store, address: str) -> Image:
+    """The image that is stored under the name it has at this address; fetched if there is none. See `fetch_image`."""
+    try:
+        return store.resolve(parse(address).name)
+    except NotFound:
+        return fetch_image(store, address)
 
 
 def _known(job: Job, reference: Reference) -> Image | None:
