@@ -217,3 +217,14 @@ def test_a_damaged_count_of_restarts_does_not_keep_gc_busy(podium: Podium, busyb
     podium(*GC)
     assert [e["kind"] for e in _events(podium, "--filter", f"subject={uuid}")].count("app-exited") <= 17
     assert podium.pods() == {}
+
+
+def test_each_end_of_an_app_that_is_started_again_is_an_event(podium: Podium, busybox_rootfs: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
+    script = "test -e /second && exit 0; test -e /first && touch /second; touch /first; exit 5"
+    uuid = podium.out(
+        *("run", "--detach", "--stage1", "fly", "--net", "host", "box", "--restart", "on-failure", "--", "-c", script)
+    )
+    podium("wait", uuid)
+    ends = [e["details"] for e in _events(podium, "--filter", "kind=app-exited")]
+    assert [(e["app"], e["restarts"], e["exit_code"]) for e in ends] == [("box", 0, 5), ("box", 1, 5), ("box", 2, 0)]
