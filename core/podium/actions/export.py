@@ -25,7 +25,7 @@ def cat_manifest(context: Context, ref: str) -> bytes:
     Raises:
         Corrupt: it can't; says what could be found, and line and column of the fault.
     """
-    from podium.appc.salvage import describe
+    from podium.pods.manifest_fault import manifest_fault
 
     info = observe.look(context.data, ref)
     try:
@@ -34,14 +34,13 @@ def cat_manifest(context: Context, ref: str) -> bytes:
         raise NotFound(f"pod {info.uuid} has no manifest", subject=info.uuid) from None
     except PodiumError as e:
         raise Corrupt(f"the manifest of pod {info.uuid} is damaged: {e.message}", subject=info.uuid) from None
-    level, what = describe(data, "pod")
+    try:
+        envelope = envelopes.read(info.path)
+    except (Corrupt, FileNotFoundError):
+        envelope = None
+    level, message = manifest_fault(info.uuid, data, envelope)
     if level == "salvage":
-        found = ", ".join(str(part) for part in what if part)[:500]
-        raise Corrupt(
-            f"the manifest of pod {info.uuid} is damaged: {found}",
-            hint="'podium stop', 'podium gc' and 'podium rm' work without it",
-            subject=info.uuid,
-        )
+        raise Corrupt(message, hint="'podium stop', 'podium gc' and 'podium rm' work without it", subject=info.uuid)
     return data
 
 

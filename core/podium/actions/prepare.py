@@ -200,10 +200,10 @@ def _manifest_refs(manifest: PodManifest) -> list[str]:
 
 def _manifest(request: PodRequest, given: PodManifest | None, images: list[Image]) -> PodManifest:
     from podium.appc.annotations import NET
-    from podium.appc.image_manifest import parse_image
+    from podium.appc.harmless import usable_image
     from podium.pods.compose import ImageOf, complete, compose
 
-    found = [ImageOf(i.id, i.name, parse_image(i.manifest, own=True)) for i in images]
+    found = [ImageOf(i.id, i.name, usable_image(i.manifest)) for i in images]
     if given is not None:
         if request.net:
             given = given._replace(annotations={**given.annotations, NET: ",".join(request.net)})

@@ -7,7 +7,7 @@ from functools import partial
 
 from podium import records
 from podium.appc.jsonread import MAX_BYTES
-from podium.appc.salvage import Salvage, describe
+from podium.appc.pod_manifest import parse_pod
 from podium.errors import Corrupt, LimitExceeded, NewerFormat
 from podium.fsck.lost import Lost, is_temporary, names
 from podium.fsck.report import Report
@@ -17,6 +17,7 @@ from podium.pods import lock, status
 from podium.pods.envelope import Envelope
 from podium.pods.ledger import PodLedger
 from podium.pods.lifecycle import GC_FAILED, PodRef, is_uuid
+from podium.pods.manifest_fault import manifest_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,21 +163,12 @@ class Pods:
         except (OSError, LimitExceeded) as e:
             self._report.add("pod-manifest", pod.uuid, f"the manifest of pod {pod.uuid} can't be read: {e}", _GC)
             return
-        level, what = describe(data, "pod")
-        if level == "strict":
-            listed = {app.name for app in what.apps}  # type: ignore[union-attr]
-            if found is not None and listed != {app.name for app in found.apps}:
-                message = f"manifest and envelope of pod {pod.uuid} name different apps"
-                self._report.add("pod-manifest", pod.uuid, message, _GC)
-            return
-        of = f" ({', '.join(f'{a.name} from {a.image}' for a in found.apps)})" if found else ""
-        version = getattr(what, "ac_version", "") or "unknown"
-        message = (
-            f"the manifest of pod {pod.uuid}{of}, appc {version}, is not valid today: {getattr(what, 'fault', '')}"
-        )
-        if isinstance(what, Salvage) and what.line:
-            message += f" (line {what.line}, column {what.column})"
-        self._report.add("pod-manifest", pod.uuid, message, _GC, damage=level == "salvage")
+        level, message = manifest_fault(pod.uuid, data, found)
+        if level != "strict":
+            self._report.add("pod-manifest", pod.uuid, message, _GC, damage=level == "salvage")
+        elif found is not None and {a.name for a in parse_pod(data, own=True).apps} != {a.name for a in found.apps}:
+            message = f"manifest and envelope of pod {pod.uuid} name different apps"
+            self._report.add("pod-manifest", pod.uuid, message, _GC)
 
     def _leftover(self, kind: str, path: str, message: str) -> None:
         advice = "'podium fsck --repair' takes it away"

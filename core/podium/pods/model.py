@@ -25,7 +25,13 @@ def load(folder: str) -> Pod:
     envelope = envelopes.read(folder)
     path = os.path.join(folder, MANIFEST)
     try:
-        manifest = parse_pod(records.read_bytes(path), own=True)
+        content = records.read_bytes(path)
+        try:
+            manifest = parse_pod(content, own=True)
+        except BadInput:
+            from podium.appc.harmless import usable_pod
+
+            manifest = usable_pod(content)
         return build(folder, envelope, manifest)
     except (OSError, BadInput, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise Corrupt(
