@@ -1,7 +1,7 @@
 """Manifests that an older rule of the specification allowed: without what podium does not need to run them.
 
 Names of images, labels, annotations and the version of the specification identify and describe; an envelope or an
-image's record says the same. So a manifest that is invalid for their sake alone is run; what an app is, is never guessed.
+image's record says the same. A manifest that is invalid for their sake alone is run. What an app is, is never guessed.
 """
 
 from __future__ import annotations
