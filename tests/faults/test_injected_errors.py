@@ -166,6 +166,8 @@ def _inject(
             if code not in CODES or mute or "Traceback" in said or "internal error" in said:
                 faults.append(f"{what}: exited {code} and said {said!r}")
         if len(unlooked) == TOGETHER or index == len(chosen) - 1:
+            if injected == "KILL":
+                host.forget_unborn()
             fault = host.wrong_after_gc(before, scope)
             if fault is not None:
                 faults.append(f"one of {unlooked}: {fault}")

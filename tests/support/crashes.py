@@ -87,6 +87,13 @@ class Host:
         """Those in which nothing may be left."""
         return [os.path.join(self.podium.dir, part) for part in ("pods", "tmp")]
 
+    def forget_unborn(self) -> None:
+        """Remove the empty folder of a pod whose maker was killed before he locked it: gc lets it be for a minute."""
+        tmp = os.path.join(self.podium.dir, "tmp")
+        for name in os.listdir(tmp):
+            if name.startswith("pod-"):
+                os.rmdir(os.path.join(tmp, name))
+
     def look(self) -> Snapshot:
         """The host, with these folders."""
         return snapshot(self.folders())

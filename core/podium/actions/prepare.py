@@ -101,9 +101,16 @@ def _embryo(context: Context) -> tuple[PodRef, int]:
     data, uuid = context.data, lifecycle.new_uuid()
     hidden, path = data.at("tmp", f"pod-{uuid}"), data.pod(EMBRYO, uuid)
     os.mkdir(hidden, 0o700)
-    fd = lock.try_lock(hidden)
-    assert fd is not None  # nobody else knows it
-    os.rename(hidden, path)
+    fd = None
+    try:
+        fd = lock.try_lock(hidden)
+        assert fd is not None  # nobody else knows it
+        os.rename(hidden, path)
+    except OSError:
+        if fd is not None:
+            os.close(fd)
+        os.rmdir(hidden)
+        raise
     trace("prepare:embryo")
     return PodRef(EMBRYO, uuid, path), fd
 
