@@ -215,11 +215,12 @@ class OnePod(RuleBasedStateMachine):
 
 def test_15_one_process_at_a_time(host: Host, scope: Scope) -> None:
     before, steps = host.look(), 30 if sweep.LONG else 10
+    examples = max(3, 30 // sweep.EVERY) if sweep.LONG else 3
     machine = type("Machine", (OnePod,), {"host": host})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30 if sweep.LONG else 3,
+            max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
             derandomize=True,
@@ -229,4 +230,4 @@ def test_15_one_process_at_a_time(host: Host, scope: Scope) -> None:
     )
     fault = host.wrong_after_gc(before, scope)
     assert fault is None, fault
-    sweep.record(f"{steps} random commands, one after the other, held to a model", 30 if sweep.LONG else 3, 0)
+    sweep.record(f"{steps} random commands, one after the other, held to a model", examples, 0)

@@ -17,7 +17,7 @@ from support.power import Disk
 from support.snapshot import Scope
 
 POINTS = 2  # losses of power at trace points of each act, unless in a sweep
-MOMENTS = 100 if sweep.LONG else 3  # and at random moments
+MOMENTS = max(3, 100 // sweep.EVERY) if sweep.LONG else 3  # and at random moments
 RANDOM = int(os.environ.get("SWEEP_SEED", "17"))
 
 
