@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from array import array
 from struct import pack, unpack_from
 
 from podium.linux import namespaces
@@ -24,6 +25,7 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_UP = 0x0002, 0x1000, 0x4000, 0x1
 _SIOCBRADDBR, _SIOCBRADDIF, _SIOCGIFINDEX, _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFMTU, _SIOCSIFMTU = (
     0x89A0, 0x89A2, 0x8933, 0x8913, 0x8914, 0x8921, 0x8922,
 )  # fmt: skip
+_SIOCDEVPRIVATE, _BRCTL_SET_AGEING_TIME = 0x89F0, 11  # linux/if_bridge.h
 
 
 class Tap(NamedTuple):
@@ -68,6 +70,10 @@ def _make(interface: Interface) -> Tap:
         fcntl.ioctl(fd, _TUNSETIFF, pack("16sH22x", tap.encode(), flags))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             fcntl.ioctl(sock, _SIOCBRADDBR, bridge.encode() + b"\0")
+            # Two ports that pass everything on: it must not learn the guest's MAC on the host's side, where a bridge
+            # in hairpin mode sends the guest's own broadcasts back.
+            ageing = array("L", [_BRCTL_SET_AGEING_TIME, 0, 0, 0])
+            fcntl.ioctl(sock, _SIOCDEVPRIVATE, pack("16sP16x", bridge.encode(), ageing.buffer_info()[0]))
             _set("ipv4", "all", "arp_ignore", "1")  # answer for no address but the bridge's own: it has none
             for link in (bridge, tap):
                 _set("ipv6", link, "disable_ipv6", "1")

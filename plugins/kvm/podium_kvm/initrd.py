@@ -43,14 +43,30 @@ def base(busybox: str, modules: str, order: list[str]) -> bytes:
 
 # What guest/init calls.
 _APPLETS = (
-    *("cat", "chmod", "chown", "head", "hexdump", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mkfifo", "mknod"),
-    *("mount", "poweroff", "rm", "sh", "sleep", "true", "uname", "usleep"),
+    *(
+        "cat",
+        "chmod",
+        "chown",
+        "chroot",
+        "dirname",
+        "head",
+        "hexdump",
+        "hostname",
+        "insmod",
+        "ip",
+        "kill",
+        "ln",
+        "mkdir",
+        "mkfifo",
+        "mknod",
+    ),
+    *("mount", "poweroff", "readlink", "rm", "sh", "sleep", "true", "uname", "usleep"),
 )
 _FOLDERS = ("bin", "proc", "sys", "dev", "run", "rw", "apps", "images", "modules", "pod")
 
 
 def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
-    """The pod's own part: /pod/setup, which init reads.
+    """The pod's own part: /pod/setup and /pod/start, which init reads before and after what a run adds.
 
     Args:
         pod: the pod.
@@ -62,11 +78,15 @@ def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
         made = os.stat(app.rootfs)
         lines.append(f"root {app.name} {images[app.image_id]} {made.st_mode & 0o7777:o} {made.st_uid} {made.st_gid}")
         lines += [f"limit {app.name} {file} {shlex.quote(value)}" for file, value in limits(app)]
-        if app.readonly_rootfs:
-            lines.append(f"sealed {app.name}")
-        lines.append(f"agent {app.name} {app.name} app 4>&- 5<&- &")
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-    return archive([("pod/setup", stat.S_IFREG | 0o600, content)])
+    last = [f"sealed {app.name}" for app in pod.apps if app.readonly_rootfs]
+    last += [f"agent {app.name} {app.name} app 4>&- 5<&- &" for app in pod.apps]
+    scripts = {"pod/setup": lines, "pod/start": last}
+    return archive((path, stat.S_IFREG | 0o600, script(lines)) for path, lines in scripts.items())
+
+
+def script(lines: Iterable[str]) -> bytes:
+    """The text of a file that init reads."""
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
 def limits(app: App) -> list[tuple[str, str]]:

@@ -27,7 +27,8 @@ class Machine(Record):
         qmp: descriptor of a listening socket.
         command: descriptor of the fifo, open for both, that the guest is told commands by.
         ports: (name, descriptor of a connected socket).
-        shared: path of virtiofsd's socket; None: no volumes.
+        networks: (descriptor of a tap, MAC of the guest's interface).
+        shared: descriptor of a socket connected to virtiofsd; None: no volumes.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Machine(Record):
     qmp: int
     command: int
     ports: tuple[tuple[str, int], ...]
+    networks: tuple[tuple[int, str], ...] = ()
     shared: int | None = None
 
 
@@ -68,6 +70,9 @@ def arguments(m: Machine) -> list[str]:
     for serial, path in m.images:
         argv += _disk(serial, path, "readonly=on")
     argv += _disk("rw", m.disk, "cache=writeback,discard=unmap")
+    for number, (fd, mac) in enumerate(m.networks):
+        argv += ["-netdev", f"tap,id=net{number},fd={fd},vhost=off"]
+        argv += ["-device", f"virtio-net-pci,netdev=net{number},mac={mac},romfile="]
     if m.shared is not None:
         argv += ["-object", f"memory-backend-memfd,id=mem,size={m.memory}M,share=on"]
         argv += ["-chardev", f"socket,id=shared,fd={m.shared}"]

@@ -11,7 +11,7 @@ from podium.linux import cgroup
 from podium.linux.files import write_atomic
 from podium.sandbox import derived, kernels
 from podium.types import Pod, Supervisor
-from podium_kvm import accelerator, initrd
+from podium_kvm import accelerator, initrd, network
 from podium_kvm.sandbox import KvmSandbox, folder
 
 MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
@@ -77,7 +77,10 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
     chosen = accelerator.choose(pod.data_root, "auto")
     supervisor.facts(accelerator=chosen.name, accelerator_reason=chosen.reason)
     memory, cpus = memory_of(pod), cpus_of(pod)
-    made = KvmSandbox(pod, supervisor, kernel.vmlinux, images)
+    taps, archive = network.connect(pod, supervisor)
+    with open(os.path.join(folder(pod), "initrd"), "ab") as first:
+        first.write(archive)
+    made = KvmSandbox(pod, supervisor, kernel.vmlinux, images, taps)
     try:
         made.make(chosen.name, memory, cpus)
     except Failed as e:
@@ -86,7 +89,7 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
             raise
         print(f"falling back to tcg: {e.message}", flush=True)
         supervisor.facts(accelerator="tcg", accelerator_reason="the guest did not boot with kvm")
-        made = KvmSandbox(pod, supervisor, kernel.vmlinux, images)
+        made = KvmSandbox(pod, supervisor, kernel.vmlinux, images, taps)
         try:
             made.make("tcg", memory, cpus)
         except BaseException:
@@ -95,6 +98,8 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
     except BaseException:
         made.close()
         raise
+    finally:
+        network.close(taps)
     return made
 
 

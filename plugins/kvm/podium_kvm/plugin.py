@@ -18,7 +18,7 @@ _LACKS = {
     *("tty", "notify", "volume:host", "volume:empty", "volume:tmpfs"),
     *("isolator:block-bandwidth", "isolator:block-iops", "isolator:masked-paths", "isolator:readonly-paths"),
 }
-CAPABILITIES = (sandbox.CAPABILITIES - _LACKS) | {"apps", "hostname", "network:none"}
+CAPABILITIES = (sandbox.CAPABILITIES - _LACKS) | {"apps", "hostname", "network:none", "network:cni", "ports", "dns"}
 
 
 @hookimpl
@@ -30,10 +30,11 @@ def stage1_info() -> Stage1Info:
 @hookimpl
 def stage1_check() -> Sequence[Finding]:
     """See `podium.hookspecs`."""
+    from podium.net.check import network_finding
     from podium.sandbox.check import common_findings
     from podium_kvm.check import findings
 
-    return [*common_findings(), *findings()]
+    return [*common_findings(), *findings(), network_finding()]
 
 
 @hookimpl
@@ -44,10 +45,8 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
 
     if len(pod.apps) > MAX_APPS:
         raise BadInput(f"kvm runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
-    if pod.network.names != ("none",):
-        raise CapabilityUnsupported(
-            f"kvm has the network none only, not {', '.join(pod.network.names)}", hint="use --net none"
-        )
+    if "host" in pod.network.names:
+        raise CapabilityUnsupported("a virtual machine can't have the host's network", hint="leave --net out")
     if pod.isolators.pids is not None:
         raise CapabilityUnsupported("kvm limits the processes of an app, not of the whole pod", subject=pod.uuid)
     for app in pod.apps:

@@ -13,6 +13,7 @@ from typing import NoReturn
 from podium.errors import Failed
 from podium.linux import caps, cgroup, procs
 from podium.linux.procs import Process
+from podium.net.tap import Tap
 from podium.sandbox.launch import Launch
 from podium.types import App, Pod, Supervisor
 from podium_kvm import bridge, program
@@ -38,11 +39,19 @@ def user_of(pod: Pod) -> int:
 class KvmSandbox:
     """See `podium.types.Sandbox`, and `start` and `end` of `podium.types.RemoteSandbox`."""
 
-    def __init__(self, pod: Pod, supervisor: Supervisor, kernel: str, images: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self,
+        pod: Pod,
+        supervisor: Supervisor,
+        kernel: str,
+        images: tuple[tuple[str, str], ...],
+        taps: Sequence[Tap] = (),
+    ) -> None:
         self._pod = pod
         self._supervisor = supervisor
         self._kernel = kernel
         self._images = images
+        self._taps = taps
         self._ends: dict[str, dict[str, socket.socket]] = {}
         self._command = -1
         self._pid = 0
@@ -105,6 +114,7 @@ class KvmSandbox:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as qmp:
             _listen(qmp, at)
             kept = [*(end.fileno() for _, end in inside), console_end.fileno(), qmp.fileno(), self._command, *files]
+            kept += [tap.fd for tap in self._taps]
             machine = Machine(
                 name=f"podium-{self._pod.uuid}",
                 accelerator=accelerator,
@@ -120,6 +130,7 @@ class KvmSandbox:
                 qmp=qmp.fileno(),
                 command=self._command,
                 ports=tuple((name, end.fileno()) for name, end in inside),
+                networks=tuple((tap.fd, tap.mac) for tap in self._taps),
             )
             self._start(arguments(machine), kept)
         for _, end in inside:
