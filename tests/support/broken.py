@@ -41,6 +41,18 @@ def _drops(name: str, changes: str, check: str = "test_isolator") -> Broken:
     return _apps(f"{check}[{name}]", f"isolators=a.isolators.replace({changes})")
 
 
+def _confined(name: str, changes: str) -> Broken:
+    """Mounts for apps that ask for less."""
+    changed = f"tuple(a.replace(isolators=a.isolators.replace({changes})) for a in pod.apps)"
+    replaced = f"        pod = pod.replace(apps={changed})\n{_MOUNTED}"
+    return Broken(f"test_isolator_of_a_manifest[{name}]", _MOUNTED, replaced)
+
+
+def _claims(check: str, name: str) -> Broken:
+    """Claims what it does not do."""
+    return Broken(check, _CLAIMS, f'sandbox.CAPABILITIES | {{"apps", "network:host", "{name}"}}\n')
+
+
 def _volumes(check: str, which: str, changes: str) -> Broken:
     """Has volumes other than those that were asked for."""
     replaced = f"{{n: v.replace({changes}) if {which} else v for n, v in pod.volumes.items()}}"
@@ -162,6 +174,12 @@ BROKEN = {
         "        os.makedirs(shared, exist_ok=True)\n        if not os.path.islink(upper):\n"
         "            os.rmdir(upper)\n            os.symlink(shared, upper)\n",
     ),
+    "shows-masked": _confined("masked-paths", "masked_paths=()"),
+    "writes-readonly": _confined("readonly-paths", "readonly_paths=()"),
+    "drops-handlers": _apps("test_event_handlers", "pre_start=()"),
+    "no-sysctl": _claims("test_isolator_of_a_manifest[sysctl]", "isolator:sysctl"),
+    "no-private-users": _claims("test_private_users", "private-users"),
+    "no-dns": _claims("test_dns", "dns"),
     "no-hostname": Broken("test_hostname", _CLAIMS, 'sandbox.CAPABILITIES | {"apps", "network:host", "hostname"}\n'),
     "no-network": Broken(
         "test_network", _RUN, f"    import ctypes\n    ctypes.CDLL(None).unshare(0x40000000)  # CLONE_NEWNET\n{_RUN}"

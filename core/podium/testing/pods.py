@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -53,6 +54,22 @@ class Pods:
     ) -> Result:
         """Run a shell command in the foreground."""
         return self.podium(*self.words("run", command, app, pod), check=check, input=input)
+
+    def run_manifest(self, command: str, change: Callable[[dict[str, Any]], None], check: int | None = 0) -> Result:
+        """Run a shell command in the foreground, as the first app of a pod manifest which `change` has changed.
+
+        Args:
+            command: of the shell.
+            change: called with the `app` object of the manifest (appc spec, "pods").
+            check: the exit code that it must have; None: any.
+        """
+        manifest = json.loads(self.podium.out(*self.words("prepare", command, pod=("--dry-run",))))
+        change(manifest["apps"][0]["app"])
+        path = os.path.join(self.folder, "manifest.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(manifest, f)
+        words = ("run", "--stage1", self.plugin, *self.options, "--pod-manifest", path)
+        return self.podium(*words, check=check)
 
     def start(self, command: str, *app: str, pod: tuple[str, ...] = ()) -> str:
         """Run a shell command detached; returns the pod's uuid."""

@@ -15,7 +15,7 @@ from podium import sandbox
 from podium.hookspecs import hookimpl
 from podium.linux import mount, namespaces
 from podium.linux.resolve import ensure_mountpoint, open_dir
-from podium.sandbox import confine, control, rootfs, volumes
+from podium.sandbox import confine, control, paths, rootfs, volumes
 from podium.sandbox.check import common_findings
 from podium.types import App, EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
 
@@ -46,6 +46,7 @@ class Sandbox:
                 for folder, target in zip(HOST_FOLDERS, targets, strict=True):
                     mount.bind(folder, target, recursive=True)
                     os.close(target)
+                paths.confine_paths(app, root)
             finally:
                 os.close(root)
 

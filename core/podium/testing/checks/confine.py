@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +20,17 @@ _EFFECTS = {
     "rlimits": ("ulimit -n", "77"),
     "pids": ("for i in $(seq 40); do sleep 3 & done 2>/dev/null; echo all", None),
     "memory": ("dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo all", None),
+}
+# Isolator → its name and value in a manifest, a shell command of an app with it, and what that prints.
+_IN_MANIFEST: dict[str, tuple[str, Any, str, str]] = {
+    "masked-paths": ("podium/masked-paths", {"set": ["/etc/passwd"]}, "wc -c < /etc/passwd", "0"),
+    "readonly-paths": (
+        "podium/readonly-paths",
+        {"set": ["/tmp"]},
+        "echo x > /tmp/new 2>/dev/null && echo written || echo refused",
+        "refused",
+    ),
+    "sysctl": ("os/unix/sysctl", {"net.ipv4.ip_default_ttl": "77"}, "cat /proc/sys/net/ipv4/ip_default_ttl", "77"),
 }
 # Isolator → control group files, v2 and v1, and what they hold with the options of `ASKING`.
 _CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -62,6 +73,38 @@ class ConfineChecks:
         }
         wanted = {f"{file}={value}" for file, values in _CONTROLS[name].items() for value in values}
         assert seen & wanted, f"none of {sorted(wanted)} is in force, but {sorted(seen)}"
+
+    @pytest.mark.parametrize("name", _IN_MANIFEST)
+    def test_isolator_of_a_manifest(self, pods: Pods, claims: frozenset[str], name: str) -> None:
+        """What can be asked for in a manifest only."""
+        if f"isolator:{name}" not in claims:
+            pytest.skip(f"the plugin does not claim `isolator:{name}`")
+        isolator, value, command, expected = _IN_MANIFEST[name]
+        asked = {"name": isolator, "value": value}
+        done = pods.run_manifest(command, lambda app: app.setdefault("isolators", []).append(asked), check=None)
+        assert done.stdout.split() == [expected], f"{done.stdout}\n{done.stderr}"
+
+    def test_event_handlers(self, pods: Pods, claims: frozenset[str]) -> None:
+        """What the manifest has run before an app has run by then, in the app's place."""
+        if "event-handlers" not in claims:
+            pytest.skip("the plugin does not claim `event-handlers`")
+        handler = {"name": "pre-start", "exec": ["/bin/sh", "-c", "echo first > /pre"]}
+        done = pods.run_manifest("cat /pre", lambda app: app.update(eventHandlers=[handler]), check=None)
+        assert done.stdout == "first\n", f"{done.stdout}\n{done.stderr}"
+
+    def test_private_users(self, pods: Pods, claims: frozenset[str]) -> None:
+        """Root of the pod is not root of the host."""
+        if "private-users" not in claims:
+            pytest.skip("the plugin does not claim `private-users`")
+        mapped = pods.run("cat /proc/self/uid_map", pod=("--private-users",)).stdout.split()
+        assert mapped[0] == "0" and mapped[1] != "0", mapped
+
+    def test_dns(self, pods: Pods, claims: frozenset[str]) -> None:
+        """The pod asks the name servers that were given."""
+        if "dns" not in claims:
+            pytest.skip("the plugin does not claim `dns`")
+        done = pods.run("cat /etc/resolv.conf", pod=("--dns", "192.0.2.1"), check=None)
+        assert "nameserver 192.0.2.1" in done.stdout.splitlines(), f"{done.stdout}\n{done.stderr}"
 
     def test_readonly_rootfs(self, pods: Pods, claims: frozenset[str]) -> None:
         """Nothing in the rootfs can be written."""

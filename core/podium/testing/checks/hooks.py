@@ -14,7 +14,7 @@ ISOLATORS = (
 _KNOWN = frozenset(
     (
         *("apps", "enter", "tty", "private-users", "restart", "readonly-rootfs", "event-handlers", "ports"),
-        *("hostname", "dns", "network:host", "network:none", "network:cni"),
+        *("notify", "hostname", "dns", "network:host", "network:none", "network:cni"),
         *("volume:host", "volume:empty", "volume:tmpfs"),
         *(f"isolator:{name}" for name in ISOLATORS),
     )
