@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -176,6 +177,35 @@ def test_killed_fetch_is_taken_up_by_the_next(podium: Podium, store: Store, work
     assert podium.out(*words) == image.id
     assert [line for line in proxy.log if "bytes=" in line], "it began anew"
     assert os.listdir(os.path.join(podium.dir, "cache/partial")) == []
+
+
+def test_interrupt_from_the_keyboard_ends_a_stalled_fetch(
+    podium: Podium, store: Store, work: str, proxy: Proxy
+) -> None:
+    source = another(store, work, "source")
+    image, _ = make(source, work, "big", os.urandom(BIG))
+    push(source, "big:1", f"{proxy.host}/big:1")
+    words = ("image", "fetch", "--tls-verify=false", f"docker://{proxy.host}/big:1")
+    proxy.go_on.clear()
+    stalled = podium.start(*words)
+    try:
+        partial = os.path.join(podium.dir, "cache/partial")
+        deadline = time.monotonic() + 30
+        while not any(os.stat(f"{p}/{n}").st_size >= 1 << 20 for p, _, names in os.walk(partial) for n in names):
+            assert stalled.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        stalled.send_signal(signal.SIGINT)
+        told = stalled.communicate(timeout=15)[1]  # sooner than the connection's own time limit
+    finally:
+        stalled.kill()
+        proxy.go_on.set()
+    assert (stalled.returncode, "Traceback" in told) == (130, False), told
+    assert podium.out(*words) == image.id
+    assert [e["kind"] for e in events(podium)].count("image-imported") == 1
+
+
+def events(podium: Podium) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in podium.out("events", "--format", "json").splitlines()]
 
 
 def test_what_is_left_of_a_fetch_is_collected(podium: Podium, store: Store, work: str, proxy: Proxy) -> None:

@@ -187,6 +187,7 @@ class Proxy:
         log: `METHOD path [range]` of each request, in order.
         cuts: after how many bytes each of the next answers with a blob that is not small is cut off.
         spoil: whether the bytes of blobs are altered.
+        go_on: while it is not set, answers with blobs that are not small stop halfway.
         host: with port.
     """
 
@@ -195,6 +196,8 @@ class Proxy:
         self.log: list[str] = []
         self.cuts: list[int] = []
         self.spoil = False
+        self.go_on = threading.Event()
+        self.go_on.set()
         self.host = ""
 
     def blobs(self, method: str = "GET") -> list[str]:
@@ -234,6 +237,11 @@ def watched(registry: Registry) -> Iterator[Proxy]:
             if "/blobs/sha256:" in self.path and self.command == "GET":
                 if proxy.spoil:
                     data = bytes(b ^ 1 for b in data[:1]) + data[1:]
+                if not proxy.go_on.is_set() and len(data) > _SMALL:
+                    self.wfile.write(data[: len(data) // 2])
+                    proxy.go_on.wait(_PATIENCE)
+                    self.close_connection = True
+                    return
                 if proxy.cuts and len(data) > max(proxy.cuts[0], _SMALL):
                     self.wfile.write(data[: proxy.cuts.pop(0)])
                     self.close_connection = True

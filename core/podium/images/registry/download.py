@@ -6,8 +6,10 @@ import concurrent.futures
 import hashlib
 import os
 import threading
+from contextlib import suppress
 
 from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 
 from podium.errors import BadInput, RegistryFailed
 from podium.images.registry.client import Client
@@ -35,6 +37,7 @@ class Download:
         os.makedirs(data.partial, mode=0o700, exist_ok=True)
         self._fd = partial.claim(self.path)
         self._sha = hashlib.sha256()
+        self._response: BaseHTTPResponse | None = None
 
     def close(self) -> None:
         """Let others have it."""
@@ -61,6 +64,13 @@ class Download:
                 )
             resumed = False  # what an earlier attempt left may have been wrong
 
+    def abort(self) -> None:
+        """Called from another thread, once `stop` is set: wait for the registry no longer."""
+        response = self._response
+        if response is not None:
+            with suppress(HTTPError, OSError, ValueError, RuntimeError):  # it may end at this moment
+                response.shutdown()
+
     def _take_up(self) -> bool:
         """Digest what has arrived before."""
         if os.fstat(self._fd).st_size > self.size:
@@ -79,6 +89,8 @@ class Download:
     def _complete(self, client: Client, stop: threading.Event) -> None:
         failures = 0
         while self.at < self.size:
+            if stop.is_set():
+                raise concurrent.futures.CancelledError
             before, reason = self.at, "it ended early"
             try:
                 self._receive(client, stop)
@@ -98,7 +110,10 @@ class Download:
     def _receive(self, client: Client, stop: threading.Event) -> None:
         headers = {"Range": f"bytes={self.at}-"} if self.at else {}
         response = client.request("GET", f"blobs/{self.digest}", headers=headers)
+        self._response = response
         try:
+            if stop.is_set():
+                raise concurrent.futures.CancelledError
             continued = response.headers.get("Content-Range", "").startswith(f"bytes {self.at}-")
             if response.status == 416 or (self.at and not (response.status == 206 and continued)):
                 self._restart()
@@ -120,4 +135,5 @@ class Download:
                 self.at += len(chunk)
                 trace("fetch:chunk")
         finally:
+            self._response = None
             response.close()

@@ -22,6 +22,10 @@ class Transfer(Protocol):
         """Move all of it; `CancelledError` once `stop` is set."""
         ...
 
+    def abort(self) -> None:
+        """Called from another thread, once `stop` is set: wait for the peer no longer."""
+        ...
+
 
 def move_all(client: Client, transfers: Sequence[Transfer], meter: Meter) -> None:
     """Move all; the first failure, or an interrupt from the keyboard, ends the others."""
@@ -36,5 +40,7 @@ def move_all(client: Client, transfers: Sequence[Transfer], meter: Meter) -> Non
                     future.result()
         except BaseException:
             stop.set()
+            for transfer in transfers:
+                transfer.abort()
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -82,6 +82,9 @@ class _Upload:
                     raise
                 stop.wait(0.5 * attempt)
 
+    def abort(self) -> None:
+        """Nothing to do: the next read of the file ends it."""
+
     def _is_there(self, client: Client) -> bool:
         try:
             client.request("HEAD", f"blobs/{self.blob.digest}").drain_conn()

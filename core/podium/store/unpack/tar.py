@@ -13,6 +13,7 @@ from typing import NoReturn, Protocol
 
 from podium.errors import BadInput, LimitExceeded
 from podium.store.limits import Limits
+from podium.store.unpack import fields
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -24,7 +25,6 @@ _KINDS = {
 }  # fmt: skip
 _MAX_ID = (1 << 32) - 2  # -1 tells chown(2) to leave an owner as it is
 _MAX_TIME = 1 << 40  # seconds; far beyond what file systems keep
-_XATTRS = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")
 
 
 class Source(Protocol):
@@ -147,7 +147,7 @@ class Reader:
             return None
         total = sum(block) - sum(block[148:156]) + 256
         try:
-            wanted = _number(block[148:156])
+            wanted = fields.number(block[148:156])
         except ValueError:
             wanted = -1
         if wanted != total:
@@ -179,7 +179,7 @@ class Reader:
                 break
             data = self._extended(block)
             if flag == b"g":
-                self._globals.update(_pax(data)[0])
+                self._globals.update(fields.pax(data)[0])
                 if sum(map(len, self._globals.values())) > self._limits.max_header:
                     raise LimitExceeded(f"global extended headers of more than {self._limits.max_header} bytes")
             elif flag == b"L":
@@ -187,7 +187,7 @@ class Reader:
             elif flag == b"K":
                 long_link, extended = data.split(b"\0", 1)[0], True
             elif flag != b"V":
-                pax, sparse_pairs = _pax(data)
+                pax, sparse_pairs = fields.pax(data)
                 extended = True
         try:
             return self._entry(
@@ -199,7 +199,7 @@ class Reader:
 
     def _extended(self, block: bytes) -> bytes:
         try:
-            size = _number(block[124:136])
+            size = fields.number(block[124:136])
         except ValueError as e:
             raise BadInput(f"the archive is damaged: an extended header: {e}") from None
         if not 0 <= size <= self._limits.max_header:
@@ -223,20 +223,20 @@ class Reader:
         if magic[:6] == b"ustar\0" and block[345] != 0:
             raw = block[345:500].split(b"\0", 1)[0] + b"/" + raw
         link = block[157:257].split(b"\0", 1)[0]
-        size = _number(block[124:136])
-        entry.uid, entry.gid = _number(block[108:116]), _number(block[116:124])
-        entry.mtime = _number(block[136:148]) * 1_000_000_000
+        size = fields.number(block[124:136])
+        entry.uid, entry.gid = fields.number(block[108:116]), fields.number(block[116:124])
+        entry.mtime = fields.number(block[136:148]) * 1_000_000_000
         raw, link = long_name if long_name is not None else raw, long_link if long_link is not None else link
         entry.xattrs = {}
         if pax:
             raw, link = pax.get("path", raw), pax.get("linkpath", link)
-            size = _decimal(pax["size"]) if "size" in pax else size
-            entry.uid = _decimal(pax["uid"]) if "uid" in pax else entry.uid
-            entry.gid = _decimal(pax["gid"]) if "gid" in pax else entry.gid
-            entry.mtime = _time(pax["mtime"]) if "mtime" in pax else entry.mtime
+            size = fields.decimal(pax["size"]) if "size" in pax else size
+            entry.uid = fields.decimal(pax["uid"]) if "uid" in pax else entry.uid
+            entry.gid = fields.decimal(pax["gid"]) if "gid" in pax else entry.gid
+            entry.mtime = fields.time(pax["mtime"]) if "mtime" in pax else entry.mtime
             for key, value in pax.items():
-                if key.startswith(_XATTRS):
-                    entry.xattrs.update([_xattr(key, value)])
+                if key.startswith(fields.XATTRS):
+                    entry.xattrs.update([fields.xattr(key, value)])
         if flag not in _KINDS:
             raise ValueError(f"kind {flag.decode('latin-1')!r} is none that podium unpacks")
         kind = DIR if flag in (b"0", b"\0") and raw.endswith(b"/") else _KINDS[flag]
@@ -247,9 +247,9 @@ class Reader:
         elif kind != FILE and size:
             raise ValueError(f"a {kind} of {size} bytes: readers disagree on what that means")
         entry.kind, entry.size, entry.stored, entry.sparse = kind, size, size, None
-        entry.mode = _number(block[100:108]) & 0o7777
+        entry.mode = fields.number(block[100:108]) & 0o7777
         entry.major, entry.minor = (
-            (_number(block[329:337]), _number(block[337:345])) if kind in (CHAR, BLOCKDEV) else (0, 0)
+            (fields.number(block[329:337]), fields.number(block[337:345])) if kind in (CHAR, BLOCKDEV) else (0, 0)
         )
         self._left, self._padding = size, -size % BLOCK
         if kind == FILE and (flag == b"S" or "GNU.sparse.major" in pax or "GNU.sparse.size" in pax):
@@ -278,17 +278,17 @@ class Reader:
     ) -> bytes:
         """Fill in size and parts of a sparse file; returns its name."""
         if block[156:157] == b"S":
-            parts, entry.size = self._old_gnu(block), _number(block[483:495])
+            parts, entry.size = self._old_gnu(block), fields.number(block[483:495])
         elif "GNU.sparse.major" in pax:
             if (pax["GNU.sparse.major"], pax.get("GNU.sparse.minor")) != (b"1", b"0"):
                 raise ValueError("its sparse format is unknown")
-            entry.size = _decimal(pax.get("GNU.sparse.realsize", b""))
+            entry.size = fields.decimal(pax.get("GNU.sparse.realsize", b""))
             parts = self._map_in_content()
         else:
-            entry.size = _decimal(pax["GNU.sparse.size"])
+            entry.size = fields.decimal(pax["GNU.sparse.size"])
             listed = pax["GNU.sparse.map"].split(b",") if "GNU.sparse.map" in pax else [v for _, v in pairs]
             self._extents(len(listed) // 2)
-            numbers = [_decimal(n) for n in listed]
+            numbers = [fields.decimal(n) for n in listed]
             if len(numbers) % 2:
                 raise ValueError("its sparse map is odd")
             parts = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -308,11 +308,11 @@ class Reader:
             raise LimitExceeded(f"a sparse file of more than {self._limits.max_extents} parts")
 
     def _old_gnu(self, block: bytes) -> list[tuple[int, int]]:
-        parts = _old_gnu_parts(block[386:482])
+        parts = fields.old_gnu_parts(block[386:482])
         more = block[482]
         while more:
             extension = self._exactly(BLOCK)
-            parts += _old_gnu_parts(extension[:504])
+            parts += fields.old_gnu_parts(extension[:504])
             self._extents(len(parts))
             more = extension[504]
         return parts
@@ -326,88 +326,10 @@ class Reader:
             *lines, rest = (rest + self._exactly(BLOCK)).split(b"\n")
             self._left -= BLOCK
             for line in lines[: wanted - len(numbers)] if numbers else lines:
-                numbers.append(_decimal(line))
+                numbers.append(fields.decimal(line))
                 if len(numbers) == 1:
                     self._extents(numbers[0])
                     wanted += 2 * numbers[0]
                 if len(numbers) == wanted:
                     break
         return list(zip(numbers[1::2], numbers[2::2], strict=True))
-
-
-def _old_gnu_parts(raw: bytes) -> list[tuple[int, int]]:
-    parts = []
-    for i in range(0, len(raw) - 23, 24):
-        if raw[i] == 0 or raw[i + 12] == 0:
-            break
-        parts.append((_number(raw[i : i + 12]), _number(raw[i + 12 : i + 24])))
-    return parts
-
-
-def _number(field: bytes) -> int:
-    """Octal, or GNU's base 256. Raises ValueError."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        bits = 8 * len(field)
-        return value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
-    text = field.split(b"\0", 1)[0].strip(b" ")
-    if not text:
-        return 0
-    if not text.isdigit() or b"8" in text or b"9" in text:
-        raise ValueError(f"{text[:16]!r} is no octal number")
-    return int(text, 8)
-
-
-def _decimal(text: bytes) -> int:
-    """Decimal digits. Raises ValueError."""
-    if not text.isdigit() or len(text) > 20:
-        raise ValueError(f"{text[:32]!r} is no number")
-    return int(text)
-
-
-def _time(text: bytes) -> int:
-    """Nanoseconds of decimal seconds, exactly. Raises ValueError."""
-    whole, _, fraction = text.partition(b".")
-    if len(whole) > 20 or (fraction and not fraction.isdigit()):
-        raise ValueError(f"{text[:32]!r} is no time")
-    nanos = int((fraction + b"000000000")[:9])
-    return int(whole) * 1_000_000_000 + (-nanos if whole.startswith(b"-") else nanos)
-
-
-def _pax(data: bytes) -> tuple[dict[str, bytes], list[tuple[str, bytes]]]:
-    """The records of a pax header, and those of GNU sparse 0.0, which come more than once. Raises BadInput."""
-    records: dict[str, bytes] = {}
-    sparse: list[tuple[str, bytes]] = []
-    at = 0
-    while at < len(data):
-        space = data.find(b" ", at, at + 20)
-        digits = data[at:space] if space > 0 else b""
-        if not digits.isdigit():
-            if not data[at:].strip(b"\0"):
-                break
-            raise BadInput("the archive is damaged: a pax header has no length")
-        end = at + int(digits)
-        record = data[space + 1 : end]
-        key, equals, value = record.partition(b"=")
-        if end > len(data) or not record.endswith(b"\n") or not equals or not key:
-            raise BadInput("the archive is damaged: a pax header's length is wrong")
-        name, value = key.decode("utf-8", "surrogateescape"), value[:-1]
-        if name in ("GNU.sparse.offset", "GNU.sparse.numbytes"):
-            sparse.append((name, value))
-        elif value:
-            records[name] = value
-        elif not name.startswith(_XATTRS):
-            records.pop(name, None)
-        else:
-            records[name] = value
-        at = end
-    return records, sparse
-
-
-def _xattr(key: str, value: bytes) -> tuple[str, bytes]:
-    if key.startswith("SCHILY."):
-        return key.removeprefix("SCHILY.xattr."), value
-    import base64
-    from urllib.parse import unquote
-
-    return unquote(key.removeprefix("LIBARCHIVE.xattr."), errors="surrogateescape"), base64.b64decode(value + b"==")
