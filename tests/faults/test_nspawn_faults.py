@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from podium.linux import hierarchies
+from podium.linux import cgroup, hierarchies
 from podium.linux.mount import read_mountinfo
 from podium.net.attachment import NETNS_FOLDER
 from podium.sandbox.idrange import COUNT, first_choice
 from support.command import Podium
-from support.fly import IMAGE, Fly, small_rootfs
+from support.fly import IMAGE, Fly, small_rootfs, until
 
 FULL = os.environ.get("PODIUM_TEST_FULL") == "1"
 FAILING, RESTARTS, RUNS, AT_ONCE = (100, 50, 200, 50) if FULL else (6, 5, 12, 8)
@@ -65,20 +65,32 @@ def test_09_a_volume_outlives_its_pod(box: Fly) -> None:
         assert f.read() == "kept\n"
 
 
-def _mounts() -> int:
-    """Without the network namespaces that other sessions' pods have pinned at this moment."""
-    return len([entry for entry in read_mountinfo() if not entry.target.startswith(NETNS_FOLDER)])
+def _mounts(box: Fly) -> int:
+    """Without what other sessions' tests and pods have mounted at this moment: in their folders, and namespaces."""
+    own = os.path.dirname(box.dir) + "/"
+    theirs = (NETNS_FOLDER, os.path.dirname(os.path.dirname(box.dir)) + "/")
+    return len([e for e in read_mountinfo() if e.target.startswith(own) or not e.target.startswith(theirs)])
 
 
 def test_10_failed_starts_leave_no_mounts(box: Fly) -> None:
-    before = _mounts()
+    before = _mounts(box)
     for number in range(FAILING):
         # nspawn itself fails by what it is given, a host name longer than the kernel takes; then the app does.
         box.podium("run", "--net", "none", "--hostname", "x" * 65, "box", "--", "-c", "true", check=None)
         box.podium("run", "--net", "none", "box", "--exec", f"/none/{number}", check=127)
-    assert _mounts() == before
+    assert _mounts(box) == before
     _collected(box)
-    assert _mounts() == before
+    assert _mounts(box) == before
+
+
+def test_11_no_helper_outlives_its_supervisor(box: Fly) -> None:
+    """Before any gc: the placeholder reads from the supervisor, and all processes are in its pid namespace."""
+    uuid = _run(box, "setsid sleep 1000 & exec sleep 1001", pod=("--detach",))
+    path, supervisor = box.status(uuid)["cgroup"], box.status(uuid)["pid"]
+    assert len(cgroup.procs(path)) >= 4  # nspawn, its first process, the placeholder, the apps
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: not cgroup.populated(path), "every process of the pod has ended")
+    _collected(box)
 
 
 def test_12_cgroups_below_the_app_s(box: Fly) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from podium.linux import procs
-from support import damage
+from support import damage, oci
 from support.command import Podium
 from support.distributions import Venv
 from support.sample import sample_code
@@ -154,7 +156,10 @@ def test_27_data_directory_by_a_link_and_moved(loaded: Podium, test_dir: str, co
     assert there.pods() == {}
 
 
-def test_30_a_reused_pid_is_not_signalled(loaded: Podium, sleeper: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize(("stage1", "step"), [("fly", 1), ("nspawn", 3)])
+def test_30_a_reused_pid_is_not_signalled(
+    loaded: Podium, sleeper: subprocess.Popen[bytes], stage1: str, step: int
+) -> None:
     """Records that name the pid of another process, which was started at another time or in another boot."""
     me = procs.identify(sleeper.pid)
     assert me is not None
@@ -162,19 +167,19 @@ def test_30_a_reused_pid_is_not_signalled(loaded: Podium, sleeper: subprocess.Po
         {"pid": me.pid, "start_time": me.start_time - 1, "boot_id": me.boot_id},
         {"pid": me.pid, "start_time": me.start_time, "boot_id": "00000000-0000-0000-0000-000000000000"},
     )
-    for process in forged:
-        for verb in (("stop",), ("stop", "--force"), ("kill", "--signal", "KILL"), ("rm", "--force")):
-            uuid = loaded.out("run", "--detach", *FLY, *SLEEP)
-            folder = os.path.join(loaded.dir, "pods", "run", uuid)
-            damage.resealed(lambda r, p=process: r.update(supervisor=p, leader=p))(f"{folder}/runtime.json")  # type: ignore[misc]
-            damage.resealed(lambda r, p=process: r.update(process=p))(f"{folder}/status/srv.json")  # type: ignore[misc]
-            refused = loaded("enter", uuid, "--", "true", check=125)
-            assert "does not run" in refused.stderr
-            loaded(*verb, uuid, check=None)
-            assert sleeper.poll() is None, f"{verb} has killed a stranger"
-            loaded("rm", "--force", uuid, check=None)
-            assert loaded.json(*GC)["failed"] == []
-            assert loaded.pods() == {}
+    verbs = (("stop",), ("stop", "--force"), ("kill", "--signal", "KILL"), ("rm", "--force"))
+    for process, verb in list(itertools.product(forged, verbs))[::step]:
+        uuid = loaded.out("run", "--detach", "--stage1", stage1, "--net", "host", *SLEEP)
+        folder = os.path.join(loaded.dir, "pods", "run", uuid)
+        damage.resealed(lambda r, p=process: r.update(supervisor=p, leader=p))(f"{folder}/runtime.json")  # type: ignore[misc]
+        damage.resealed(lambda r, p=process: r.update(process=p))(f"{folder}/status/srv.json")  # type: ignore[misc]
+        refused = loaded("enter", uuid, "--", "true", check=125)
+        assert "does not run" in refused.stderr
+        loaded(*verb, uuid, check=None)
+        assert sleeper.poll() is None, f"{verb} has killed a stranger"
+        loaded("rm", "--force", uuid, check=None)
+        assert loaded.json(*GC)["failed"] == []
+        assert loaded.pods() == {}
     assert sleeper.poll() is None
 
 
@@ -222,6 +227,17 @@ def test_31_a_daemon_that_keeps_the_lock_is_named(loaded: Podium) -> None:
         holder.kill()
         holder.communicate()
     assert loaded.json(*GC)["collected"] == [uuid]
+
+
+@pytest.mark.parametrize("stage1", ["fly", "nspawn"])
+@pytest.mark.parametrize("alter", [{"manifests": []}, {"mediaType": "application/vnd.oci.image.index.v1+json"}])
+def test_38_an_ambiguous_image_is_never_run(podium: Podium, test_dir: str, stage1: str, alter: dict[str, Any]) -> None:
+    """What one reader takes for a manifest and another for an index."""
+    layout = os.path.join(test_dir, "layout")
+    oci.write_layout(layout, [oci.layer([("ran", b"")])], {"Entrypoint": ["/ran"]}, alter=alter)
+    refused = podium("run", "--stage1", stage1, layout, check=125)
+    assert "ambiguous" in refused.stderr or "calls itself" in refused.stderr
+    assert podium.pods() == {} and podium.json("image", "list")["images"] == []
 
 
 DESTRUCTIVE = ("rm", "stop", "status", "enter", "run-prepared", "cat-manifest")

@@ -24,6 +24,13 @@ def fly(podium: Podium, busybox_rootfs: str, test_dir: str) -> Iterator[Fly]:
     made.end_all()
 
 
+@pytest.fixture(params=["fly", "nspawn"])
+def either(fly: Fly, request: pytest.FixtureRequest) -> Fly:
+    """`fly`, once with each of these stage1s: what holds for one app holds for both."""
+    fly.stage1 = ("--stage1", request.param, "--net", "host" if request.param == "fly" else "none")
+    return fly
+
+
 @pytest.fixture
 def store(test_dir: str) -> Store:
     data = DataDir(os.path.join(test_dir, "data"))

@@ -1,4 +1,4 @@
-"""Stopping, killing, waiting for, restarting and removing pods under fly."""
+"""Stopping, killing, waiting for, restarting and removing pods under fly, and what of it nspawn does likewise."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_force_kills_at_once(fly: Fly) -> None:
     assert fly.podium.out("logs", uuid) == "ready"
 
 
-def test_an_app_that_does_not_listen_is_killed_after_the_timeout(fly: Fly) -> None:
-    uuid = fly.start(DEAF)
-    fly.logged(uuid, "ready")
-    fly.podium("stop", "--timeout", "0.3s", uuid)
-    assert (fly.status(uuid)["state"], fly.app(uuid)["signal"]) == ("exited", "SIGKILL")
+def test_an_app_that_does_not_listen_is_killed_after_the_timeout(either: Fly) -> None:
+    uuid = either.start(DEAF)
+    either.logged(uuid, "ready")
+    either.podium("stop", "--timeout", "0.3s", uuid)
+    assert (either.status(uuid)["state"], either.app(uuid)["signal"]) == ("exited", "SIGKILL")
 
 
 def test_stop_ends_all_of_the_apps_processes(fly: Fly) -> None:
@@ -88,19 +88,19 @@ def test_a_prepared_pod_cannot_be_stopped_but_removed(fly: Fly) -> None:
     assert not fly.podium.pods()
 
 
-def test_kill_sends_a_signal_and_no_more(fly: Fly) -> None:
+def test_kill_sends_a_signal_and_no_more(either: Fly) -> None:
     script = "trap 'echo got USR1' USR1; echo ready; while :; do sleep 0.02; done"
-    uuid = fly.start(script)
-    fly.logged(uuid, "ready")
+    uuid = either.start(script)
+    either.logged(uuid, "ready")
     for name in ("USR1", "SIGUSR1", str(int(signal.SIGUSR1))):
-        seen = fly.podium("logs", uuid).stdout.count("got USR1")
-        fly.podium("kill", "--signal", name, uuid)
-        until(lambda seen=seen: fly.podium("logs", uuid).stdout.count("got USR1") > seen, "the signal is handled")  # type: ignore[misc]
-    assert fly.status(uuid)["state"] == "running"
-    fly.podium("kill", "--signal", "NOSUCH", uuid, check=2)
-    fly.podium("kill", uuid)
-    assert fly.ended(uuid)["signal"] == "SIGKILL"
-    fly.podium("kill", uuid, check=4)
+        seen = either.podium("logs", uuid).stdout.count("got USR1")
+        either.podium("kill", "--signal", name, uuid)
+        until(lambda seen=seen: either.podium("logs", uuid).stdout.count("got USR1") > seen, "the signal is handled")  # type: ignore[misc]
+    assert either.status(uuid)["state"] == "running"
+    either.podium("kill", "--signal", "NOSUCH", uuid, check=2)
+    either.podium("kill", uuid)
+    assert either.ended(uuid)["signal"] == "SIGKILL"
+    either.podium("kill", uuid, check=4)
 
 
 def test_wait(fly: Fly) -> None:
@@ -123,20 +123,20 @@ def test_wait_ready(fly: Fly) -> None:
     assert waiting.returncode == 0 and "running" in out
 
 
-def test_restart_always(fly: Fly) -> None:
-    uuid = fly.start("echo again; exit 0", "--restart", "always")
-    until(lambda: fly.podium("logs", uuid).stdout.count("again") >= 3, "it was started three times")
-    assert fly.status(uuid)["state"] == "running" and fly.app(uuid)["restarts"] >= 2
-    fly.podium("stop", uuid)
-    assert fly.status(uuid)["state"] == "exited"
+def test_restart_always(either: Fly) -> None:
+    uuid = either.start("echo again; exit 0", "--restart", "always")
+    until(lambda: either.podium("logs", uuid).stdout.count("again") >= 3, "it was started three times")
+    assert either.status(uuid)["state"] == "running" and either.app(uuid)["restarts"] >= 2
+    either.podium("stop", uuid)
+    assert either.status(uuid)["state"] == "exited"
 
 
-def test_restart_on_failure(fly: Fly) -> None:
+def test_restart_on_failure(either: Fly) -> None:
     script = "echo x >> /count; [ $(wc -l < /count) -ge 3 ] && exit 0; exit 5"
-    uuid = fly.start(script, "--restart", "on-failure")
-    app = fly.ended(uuid)
+    uuid = either.start(script, "--restart", "on-failure")
+    app = either.ended(uuid)
     assert (app["exit_code"], app["restarts"]) == (0, 2)
-    done = fly.ended(fly.start("exit 0", "--restart", "on-failure"))
+    done = either.ended(either.start("exit 0", "--restart", "on-failure"))
     assert (done["exit_code"], done["restarts"]) == (0, 0)
 
 
@@ -210,15 +210,15 @@ def test_a_handler_has_the_apps_restrictions(fly: Fly, busybox_rootfs: str) -> N
     assert out[0] == "1000" and out[1] == out[2]
 
 
-def test_status_tells_of_a_running_pod(fly: Fly) -> None:
-    uuid = fly.start("exec sleep 1000", pod=("--name", "web"))
-    status = fly.status("web")
+def test_status_tells_of_a_running_pod(either: Fly) -> None:
+    uuid = either.start("exec sleep 1000", pod=("--name", "web"))
+    status = either.status("web")
     assert status["uuid"] == uuid and status["state"] == "running" and status["memory_bytes"] > 0
     assert status["started"] <= time.strftime("%Y-%m-%dT%H:%M:%S.99999Z", time.gmtime()) and status["finished"] is None
     with open(f"/proc/{status['apps'][0]['pid']}/cmdline", "rb") as f:
         assert f.read() == b"sleep\x001000\x00"
-    fly.podium("stop", "web")
-    ended = fly.status("web")
+    either.podium("stop", "web")
+    ended = either.status("web")
     assert ended["started"] <= ended["finished"] and ended["pid"] is None and ended["apps"][0]["pid"] is None
 
 

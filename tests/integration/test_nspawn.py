@@ -76,6 +76,74 @@ def test_one_app_that_fails_ends_the_pod_with_its_code(box: Podium) -> None:
     _ended(box)
 
 
+def test_the_first_that_fails_is_the_pod_s_end_and_the_deaf_are_killed(box: Podium) -> None:
+    """a fails; b ends in its own way when asked, with another failure; c does not listen."""
+    trap = "touch /v/{0}; while :; do sleep 0.1; done"
+    volume = ("--mount", "volume=v,target=/v", "--", "sh", "-c")
+    box(
+        *("run", "--name", "p", "--net", "none", "--volume", "v,kind=empty"),
+        *("box", "--name", "a", *volume, "until [ -e /v/b ] && [ -e /v/c ]; do sleep 0.1; done; exit 3"),
+        *("---", "box", "--name", "b", *volume, "trap 'exit 4' TERM; " + trap.format("b")),
+        *("---", "box", "--name", "c", *volume, "trap '' TERM; " + trap.format("c")),
+        check=3,
+    )
+    pod = box.json("status", "p")["pod"]
+    apps = {a["name"]: (a["exit_code"], a["signal"]) for a in pod["apps"]}
+    assert apps == {"a": (3, None), "b": (4, None), "c": (137, "SIGKILL")} and pod["exit_code"] == 3
+    _ended(box)
+
+
+def test_twenty_apps_and_not_one_more(box: Podium) -> None:
+    def words(count: int) -> list[str]:
+        script = "echo $AC_APP_NAME > /who; cat /who; hostname; echo $AC_APP_NAME >> /v/all; exec sleep 1000"
+        app = ("--mount", "volume=v,target=/v", "--", "sh", "-c", script)
+        apps = [("---", "box", "--name", f"a{number}", *app) for number in range(count)]
+        options = ("--net", "none", "--hostname", "many", "--volume", "v,kind=empty")
+        return [*options, *[word for each in apps for word in each][1:]]
+
+    assert "at most 20 apps" in box("prepare", *words(21), check=2).stderr and not box.pods()
+    uuid = box.out("run", "-d", *words(20))
+    deadline = time.monotonic() + 20
+    while len(logged := box.out("logs", uuid).splitlines()) < 40 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    names = [f"a{number}" for number in range(20)]
+    assert sorted(logged) == sorted(line for name in names for line in (f"{name}: {name}", f"{name}: many"))
+    pod = box.json("status", uuid)["pod"]
+    pids = {app["name"]: app["pid"] for app in pod["apps"]}
+    assert list(pids) == names
+    for name, pid in pids.items():
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as f:
+            assert f"{pod['cgroup']}/{name}\n" in f.read()
+    assert sorted(box.out("enter", "--app", "a7", uuid, "--", "cat", "/v/all").split()) == sorted(names)
+    assert box.out("enter", "--app", "a7", uuid, "--", "cat", "/who") == "a7"
+    box("stop", uuid)
+    assert {app["signal"] for app in box.json("status", uuid)["pod"]["apps"]} == {"SIGTERM"}
+    _ended(box)
+
+
+def test_status_tells_what_all_apps_use(box: Podium) -> None:
+    hold = (
+        "x=$(head -c {} /dev/zero | tr '\\0' x); i=0;"
+        " while [ $i -lt 20000 ]; do i=$((i+1)); done; echo held; sleep 1000; :"
+    )
+    first, second = (
+        ("box", "--name", name, "--", "sh", "-c", hold.format(size)) for name, size in (("a", 8 << 20), ("b", 16 << 20))
+    )
+    uuid = box.out("run", "-d", "--net", "none", *first, "---", *second)
+    deadline = time.monotonic() + 20
+    while box.out("logs", uuid).count("held") < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    pod = box.json("status", uuid)["pod"]
+    assert pod["memory_bytes"] > 24 << 20 and pod["cpu_seconds"] > 0.005
+    for app in pod["apps"]:
+        with open(f"/proc/{app['pid']}/cmdline", "rb") as f:
+            assert f.read().startswith(b"sh\0-c\0x=")
+    box("stop", uuid)
+    pod = box.json("status", uuid)["pod"]
+    assert (pod["memory_bytes"], pod["cpu_seconds"], pod["apps"][0]["pid"]) == (None, None, None)
+    _ended(box)
+
+
 def test_enter_has_the_app_s_restrictions_and_no_more(box: Podium) -> None:
     uuid = box.out(
         *("run", "-d", "box", "--user", "app", "--caps-retain", "CAP_NET_RAW", "--no-new-privileges", "--"),

@@ -1,4 +1,4 @@
-"""podium with busybox on the fly stage1, in the words that tests of it use."""
+"""podium with busybox on the fly stage1 (or another), in the words that tests of it use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class Fly:
         podium: the command.
         dir: a folder of the test for whatever it needs.
         rootfs: of busybox; must not be changed.
+        stage1: options that choose it.
     """
+
+    stage1: tuple[str, ...] = ("--stage1", "fly")
 
     def __init__(self, podium: Podium, folder: str) -> None:
         self.podium = podium
@@ -41,7 +44,7 @@ class Fly:
         args: tuple[str, ...] = (),
     ) -> list[str]:
         """Words of a `podium run` or `prepare` of a shell command; `app` and `pod` are options."""
-        return [verb, "--stage1", "fly", *pod, image, *app, "--", "-c", command, *args]
+        return [verb, *self.stage1, *pod, image, *app, "--", "-c", command, *args]
 
     def run(
         self,
