@@ -87,7 +87,9 @@ def _words(field: Field, key: str) -> tuple[str, ...]:
 
 def _command(words: tuple[str, ...]) -> tuple[str, ...]:
     # `ENTRYPOINT [""]` is how a Dockerfile takes an inherited entry point away; an empty command can't be run anyway.
-    return words[1:] if words and not words[0] else words
+    while words and not words[0]:
+        words = words[1:]
+    return words
 
 
 def _user(field: Field | None) -> tuple[str, str]:
