@@ -160,7 +160,7 @@ def test_nothing_is_left_of_an_export_that_fails(store: Store, work: str) -> Non
         export_image(store, "nothing", os.path.join(work, "x.tar"))
     with pytest.raises(BadUsage, match="exists already"):
         export_image(store, "web:1", layout)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no/such/x\.tar"):
         export_image(store, "web:1", os.path.join(work, "no/such/x.tar"), "aci")
     assert sorted(os.listdir(work)) == before
     assert os.listdir(store.data.tmp) == []

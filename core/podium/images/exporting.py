@@ -80,7 +80,11 @@ def _written(file: str) -> Iterator[IO[bytes]]:
         raise BadUsage(f"{file} exists already", hint="choose another name, or remove it", subject=file)
     hidden = os.path.join(os.path.dirname(file) or ".", f".{os.path.basename(file)[:200]}.{os.urandom(4).hex()}")
     try:
-        with open(hidden, "xb") as out:
+        out = open(hidden, "xb")  # noqa: SIM115  (closed below)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, file) from None
+    try:
+        with out:
             yield out
             out.flush()
             os.fsync(out.fileno())

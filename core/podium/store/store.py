@@ -130,7 +130,7 @@ class Store:
     def _not_found(self, ref: str) -> NotFound:
         digits = ref.removeprefix(PREFIX)
         short = f"; an id needs at least {MIN_PREFIX} digits" if _HEX.issuperset(digits) else ""
-        hint = f"'podium image list' shows all; 'podium image import' adds{short}"
+        hint = f"'podium image list' shows all; 'podium image import' and 'fetch' add some{short}"
         return NotFound(f"no image {ref!r}", hint=hint, subject=ref)
 
     def add(self, image: Image) -> Image:
