@@ -62,9 +62,9 @@ def _hook(folder: str, name: str, script: str, more: str = "") -> None:
         f.write(f"command = {json.dumps(['/bin/sh', '-c', script])}\n{more}\n")
 
 
-@pytest.mark.parametrize("stage1", ["fly", "nspawn"])
+@pytest.mark.parametrize(("stage1", "net"), [("fly", "host"), ("nspawn", "host"), ("kvm", "none")])
 def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
-    podium: Podium, busybox_rootfs: str, test_dir: str, stage1: str
+    podium: Podium, busybox_rootfs: str, test_dir: str, stage1: str, net: str
 ) -> None:
     folder, seen, told = _config(podium, test_dir), os.path.join(test_dir, "seen"), os.path.join(test_dir, "told")
     wheel = make_plugin_dist(
@@ -77,7 +77,7 @@ def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
     namespaces = os.path.join(test_dir, "namespaces")
     _hook(folder, "where", f"readlink /proc/self/ns/mnt >> {namespaces}")
     podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
-    podium("run", "--stage1", stage1, "--net", "host", "box")
+    podium("run", "--stage1", stage1, "--net", net, "box")
     podium(*GC)
     log = _events(podium)
     assert [e["kind"] for e in log] == ["image-imported", *LIFE]
