@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable
 
 from podium.types import App, Pod
+from podium_kvm import sharing
 
 _GUEST = os.path.join(os.path.dirname(__file__), "guest")
 
@@ -78,7 +79,8 @@ def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
         made = os.stat(app.rootfs)
         lines.append(f"root {app.name} {images[app.image_id]} {made.st_mode & 0o7777:o} {made.st_uid} {made.st_gid}")
         lines += [f"limit {app.name} {file} {shlex.quote(value)}" for file, value in limits(app)]
-    last = [f"sealed {app.name}" for app in pod.apps if app.readonly_rootfs]
+    last = sharing.script(pod)
+    last += [f"sealed {app.name}" for app in pod.apps if app.readonly_rootfs]
     last += [f"agent {app.name} {app.name} app 4>&- 5<&- &" for app in pod.apps]
     scripts = {"pod/setup": lines, "pod/start": last}
     return archive((path, stat.S_IFREG | 0o600, script(lines)) for path, lines in scripts.items())

@@ -15,7 +15,7 @@ MAX_APPS = 8
 
 # Not yet, so refused by name.
 _LACKS = {
-    *("tty", "notify", "volume:host", "volume:empty", "volume:tmpfs"),
+    *("tty", "notify"),
     *("isolator:block-bandwidth", "isolator:block-iops", "isolator:masked-paths", "isolator:readonly-paths"),
 }
 CAPABILITIES = (sandbox.CAPABILITIES - _LACKS) | {"apps", "hostname", "network:none", "network:cni", "ports", "dns"}
@@ -41,7 +41,7 @@ def stage1_check() -> Sequence[Finding]:
 def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
     """See `podium.hookspecs`."""
     from podium.sandbox import confine
-    from podium_kvm import making
+    from podium_kvm import making, sharing
 
     if len(pod.apps) > MAX_APPS:
         raise BadInput(f"kvm runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
@@ -51,6 +51,7 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
         raise CapabilityUnsupported("kvm limits the processes of an app, not of the whole pod", subject=pod.uuid)
     for app in pod.apps:
         confine.check(app)
+    sharing.check(pod)
     making.prepare(pod)
     return True
 

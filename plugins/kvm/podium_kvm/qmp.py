@@ -13,6 +13,15 @@ from podium.errors import Failed, WrongState
 _TIMEOUT = 10.0  # seconds
 
 
+def connect(end: socket.socket, folder: str, name: str) -> None:
+    """Connect to the socket `name` in `folder`, whose path may be longer than unix(7) allows."""
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end.connect(f"/proc/self/fd/{at}/{name}")
+    finally:
+        os.close(at)
+
+
 class Qmp:
     """A connection; QEMU serves one at a time, so it is to be short."""
 
@@ -24,14 +33,11 @@ class Qmp:
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_TIMEOUT)
-        at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._socket.connect(f"/proc/self/fd/{at}/{name}")  # the whole path may be longer than unix(7) allows
+            connect(self._socket, folder, name)
         except OSError as e:
             self._socket.close()
             raise WrongState(f"the virtual machine can't be reached: {e.strerror}", subject=folder) from None
-        finally:
-            os.close(at)
         self._rest = b""
         self._receive()
         self.command("qmp_capabilities")

@@ -16,12 +16,14 @@ from podium.linux.procs import Process
 from podium.net.tap import Tap
 from podium.sandbox.launch import Launch
 from podium.types import App, Pod, Supervisor
-from podium_kvm import bridge, program
+from podium_kvm import bridge, program, sharing
 from podium_kvm.console import ConsolePump
 from podium_kvm.machine import Machine, arguments
+from podium_kvm.qmp import connect
 
 BOOT_TIMEOUT = 120.0  # seconds; a loaded host without KVM may need a good part of it
 _FOLDER = "vm"
+_CGROUP = "_sandbox"  # no app's name: those have no underscore
 _FIRST_UID = 2_000_000_000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -55,6 +57,7 @@ class KvmSandbox:
         self._ends: dict[str, dict[str, socket.socket]] = {}
         self._command = -1
         self._pid = 0
+        self._virtiofsd = 0
         self._console: ConsolePump | None = None
         self.leader: Process | None = None
 
@@ -111,10 +114,12 @@ class KvmSandbox:
         disk = os.path.join(at, "rw")
         os.chown(disk, user_of(self._pod), user_of(self._pod))
         files.append(os.open(disk, os.O_RDWR | os.O_CLOEXEC))
+        shared = self._share()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as qmp:
-            _listen(qmp, at)
+            _listen(qmp, at, "qmp")
             kept = [*(end.fileno() for _, end in inside), console_end.fileno(), qmp.fileno(), self._command, *files]
             kept += [tap.fd for tap in self._taps]
+            kept += [] if shared is None else [shared.fileno()]
             machine = Machine(
                 name=f"podium-{self._pod.uuid}",
                 accelerator=accelerator,
@@ -131,18 +136,35 @@ class KvmSandbox:
                 command=self._command,
                 ports=tuple((name, end.fileno()) for name, end in inside),
                 networks=tuple((tap.fd, tap.mac) for tap in self._taps),
+                shared=None if shared is None else shared.fileno(),
             )
             self._start(arguments(machine), kept)
         for _, end in inside:
             end.close()
         console_end.close()
+        if shared is not None:
+            shared.close()
         for fd in files:
             os.close(fd)
         self._wait_boot(status, time.monotonic() + timeout, timeout)
 
+    def _share(self) -> socket.socket | None:
+        """Start virtiofsd if the pod has volumes; returns QEMU's end."""
+        if not any(app.mounts for app in self._pod.apps):
+            return None
+        at = f"{self._pod.cgroup}/{_CGROUP}"
+        cgroup.create(at)
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listening:
+            _listen(listening, folder(self._pod), "fs")
+            connect(end, folder(self._pod), "fs")
+            os.unlink(os.path.join(folder(self._pod), "fs"))
+            self._virtiofsd = sharing.start(self._pod, listening, at)
+        return end
+
     def _start(self, argv: list[str], kept: list[int]) -> None:
         """Start QEMU in the pod's cgroup, as a user of its own."""
-        at = f"{self._pod.cgroup}/_sandbox"  # no app's name: those have no underscore
+        at = f"{self._pod.cgroup}/{_CGROUP}"
         cgroup.create(at)
         parent = os.getpid()
         self._pid = cgroup.fork(at)
@@ -254,8 +276,9 @@ class KvmSandbox:
             pass  # the guest has gone
 
     def ended(self) -> bool:
-        """Whether QEMU has ended, and all apps with it; `close` waits for it."""
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        """Whether QEMU has ended, and all apps with it, or virtiofsd, without which they hang; see `close`."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return any(pid and os.waitid(os.P_PID, pid, flags) is not None for pid in (self._pid, self._virtiofsd))
 
     def close(self) -> None:
         """End the machine."""
@@ -264,6 +287,10 @@ class KvmSandbox:
                 procs.signal_process(self.leader, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = 0
+        if self._virtiofsd:
+            os.kill(self._virtiofsd, signal.SIGKILL)  # ours and not yet waited for
+            os.waitpid(self._virtiofsd, 0)
+            self._virtiofsd = 0
         for ends in self._ends.values():
             for end in ends.values():
                 end.close()
@@ -274,14 +301,14 @@ class KvmSandbox:
             self._command = -1
 
 
-def _listen(listening: socket.socket, at: str) -> None:
-    """Bind `listening` to the socket `qmp` in `at`, whose path may be longer than unix(7) allows."""
+def _listen(listening: socket.socket, at: str, name: str) -> None:
+    """Bind `listening` to the socket `name` in `at`, whose path may be longer than unix(7) allows."""
     fd = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if os.path.lexists(os.path.join(at, "qmp")):
-            os.unlink(os.path.join(at, "qmp"))
-        listening.bind(f"/proc/self/fd/{fd}/qmp")
-        os.chmod(os.path.join(at, "qmp"), 0o600)
+        if os.path.lexists(os.path.join(at, name)):
+            os.unlink(os.path.join(at, name))
+        listening.bind(f"/proc/self/fd/{fd}/{name}")
+        os.chmod(os.path.join(at, name), 0o600)
     finally:
         os.close(fd)
     listening.listen(8)
