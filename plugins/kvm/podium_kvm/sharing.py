@@ -17,7 +17,6 @@ from typing import NoReturn
 from podium.errors import HostLacks
 from podium.linux import cgroup, mount, procs
 from podium.sandbox import volumes
-from podium.trace import trace
 from podium.types import Mount, Pod
 
 _NAMES = ("virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd")  # Debian 13's is in none of PATH's folders
@@ -57,7 +56,6 @@ def start(pod: Pod, listening: socket.socket, cgroup_path: str) -> int:
     pid = cgroup.fork(cgroup_path)
     if pid == 0:
         _become_virtiofsd(pod, found, listening, cgroup_path, parent)
-    trace("kvm:sharing")
     return pid
 
 
