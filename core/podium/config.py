@@ -37,8 +37,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ipam-dir": "/var/lib/cni/networks",
     },
     "nspawn": {"register": False},  # make pods known to systemd-machined, where it can know them
+    "kvm": {
+        "accel": "auto",  # or kvm, or tcg
+        "kernel": "",  # path of a distribution's vmlinuz; empty: the newest of this host
+        "boot-timeout": 120.0,  # seconds; a loaded host without KVM may need a good part of it
+    },
     "images": {"max-bytes": 64 << 30, "max-entries": 4_000_000},  # of one unpacked image
 }
+
+_STAGE1 = ("nspawn", "kvm")  # tables with a stage1's name
 
 
 class Config:
@@ -51,6 +58,10 @@ class Config:
     def get(self, table: str, key: str) -> Any:
         """The value of a key of DEFAULTS."""
         return self.values[table][key]
+
+    def of_stage1(self, name: str) -> dict[str, Any]:
+        """The table of a plugin of podium's own; another has none."""
+        return self.values.get(name, {}) if name in _STAGE1 else {}
 
 
 def load(path: str | None = None) -> Config:

@@ -301,6 +301,7 @@ class Pod(Record):
         labels: of the user.
         annotations: of the user.
         cgroup: path of the pod's cgroup below every hierarchy.
+        settings: the table of today's configuration that has the stage1's name, for `stage1_prepare` and `stage1_run`.
     """
 
     uuid: str
@@ -316,6 +317,7 @@ class Pod(Record):
     labels: Mapping[str, str] = _NONE
     annotations: Mapping[str, str] = _NONE
     cgroup: str = ""
+    settings: Mapping[str, Any] = _NONE
 
     @property
     def stage1_dir(self) -> str:
@@ -437,10 +439,6 @@ class Supervisor(Protocol):
     @property
     def ledger(self) -> Ledger:
         """The pod's ledger."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The table of the configuration that has the stage1's name."""
 
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox`, serve them until the pod ends; returns the pod's exit code."""

@@ -79,7 +79,12 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
         with _name_reserved(context, request.name), store.shared():
             images = [store.resolve(image.id) for image in images]  # nobody can remove them any more
             pod = _write(context, pod, request, given, images, store, pin, worker)
-        made = worker.call("prepare", pod.path, context.config.get("stage1", "prepare-timeout"))
+        made = worker.call(
+            "prepare",
+            pod.path,
+            context.config.get("stage1", "prepare-timeout"),
+            {"settings": context.config.of_stage1(plugin.name)},
+        )
         for note in made.get("notes", ()) if isinstance(made, dict) else ():
             print(f"podium: {note}", file=sys.stderr)
         trace("prepare:plugin-done")

@@ -107,7 +107,7 @@ def _start(
             "remove": how.remove,
         }
         args["hooks"] = context.config.get("hooks", "dir")
-        args["settings"] = context.config.values.get(worker.info["name"], {})
+        args["settings"] = context.config.of_stage1(worker.info["name"])
         number = worker.begin("run", pod.path, args)
     except BaseException:
         worker.close()

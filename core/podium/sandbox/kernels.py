@@ -53,7 +53,7 @@ def obtain(data_root: str, source: str | None = None) -> Kernel:
         BadInput: it can't be read.
     """
     data = DataDir(data_root)
-    path, folder = _given(source) if source else _newest()
+    path, folder = _given(source) if source else _find()
     stat = os.stat(path)
     key = [path, stat.st_ino, stat.st_size, stat.st_mtime_ns]
     os.makedirs(data.kernels, mode=0o755, exist_ok=True)
@@ -241,7 +241,12 @@ def _given(source: str) -> tuple[str, str]:
     raise HostLacks(f"there are no modules of kernel {release} ({source})", hint=_HINT, subject=source)
 
 
-def _newest() -> tuple[str, str]:
+def newest() -> str:
+    """Path of the kernel that `obtain` would take of this host. Raises HostLacks."""
+    return _find()[0]
+
+
+def _find() -> tuple[str, str]:
     for boot, _ in PLACES:
         try:
             names = [n for n in os.listdir(boot) if n.startswith("vmlinuz-")]

@@ -49,7 +49,6 @@ class Options(NamedTuple):
         via: how the code was found.
         remove: the pod is to be collected as soon as it has ended.
         hooks: the folder of commands on events.
-        settings: the configuration's table of the stage1's name.
     """
 
     lock: int
@@ -58,7 +57,6 @@ class Options(NamedTuple):
     via: str = "installed"
     remove: bool = False
     hooks: str = ""
-    settings: dict[str, Any] | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Options:
@@ -121,11 +119,6 @@ class PodSupervisor:
             for app in self._apps or [AppProcess(self._pod, a) for a in self._pod.apps]:
                 app.abandoned(message)
             self._ended(125)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """See `podium.types.Supervisor`."""
-        return self._options.settings or {}
 
     def leader(self, process: procs.Process) -> None:
         """Record the process that stands for the pod."""

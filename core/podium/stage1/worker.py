@@ -146,7 +146,7 @@ class _Worker:
         from podium.pods.model import asked, load
 
         assert self._loaded is not None
-        pod = load(folder)
+        pod = load(folder).replace(settings=args.get("settings", {}))
         self._loaded.refuse_unsupported(asked(pod))
         os.makedirs(pod.stage1_dir, mode=0o700, exist_ok=True)
         return self._call("prepare", pod=pod, ledger=PodLedger(folder))
@@ -161,7 +161,7 @@ class _Worker:
             except BrokenPeer:
                 pass  # the caller is gone; the supervisor finds out by itself what that means for the pod
 
-        pod, options = load(folder), Options.from_json(args)
+        pod, options = load(folder).replace(settings=args.get("settings", {})), Options.from_json(args)
         if options.remove and options.stdio is None:
             # Nobody waits for a detached pod: its own supervisor has it collected, by the podium of that day.
             self.afterwards = [sys.executable, "-m", "podium", "--dir", pod.data_root, "rm", pod.uuid]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+from podium.errors import HostLacks
+from podium.sandbox import kernels
 from podium.types import Finding
 from podium_kvm import accelerator
 from podium_kvm.machine import QEMU
@@ -23,6 +25,10 @@ def findings() -> list[Finding]:
         for name, package in _PROGRAMS
         for path in (shutil.which(name),)
     ]
+    try:
+        kernel = Finding(name="guest kernel", ok=True, message=kernels.newest())
+    except HostLacks as e:
+        kernel = Finding(name="guest kernel", ok=False, message=e.message, hint=e.hint)
     ok, message = accelerator.ask() or (False, "it did not answer")
     kvm = Finding(name="kvm", ok=ok, required=False, message=message, hint="guests run slowly, under TCG, without it")
-    return [*found, kvm]
+    return [*found, kernel, kvm]

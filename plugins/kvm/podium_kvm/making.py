@@ -45,7 +45,7 @@ def prepare(pod: Pod) -> None:
     """
     at = folder(pod)
     os.makedirs(at, mode=0o700, exist_ok=True)
-    kernel = kernels.obtain(pod.data_root)
+    kernel = kernels.obtain(pod.data_root, pod.settings.get("kernel") or None)
     write_atomic(os.path.join(pod.stage1_dir, _KERNEL), f"{kernel.digest}\n".encode())
     images = _serials(pod)
     for app in pod.apps:
@@ -74,7 +74,8 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
     images = tuple(
         (serial, derived.tree_image(pod.data_root, image, rootfs[image])) for image, serial in _serials(pod).items()
     )
-    chosen = accelerator.choose(pod.data_root, "auto")
+    asked = pod.settings.get("accel", accelerator.AUTO)
+    chosen = accelerator.choose(pod.data_root, asked)
     supervisor.facts(accelerator=chosen.name, accelerator_reason=chosen.reason)
     memory, cpus = memory_of(pod), cpus_of(pod)
     taps, archive = network.connect(pod, supervisor)
@@ -85,7 +86,7 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
         made.make(chosen.name, memory, cpus)
     except Failed as e:
         made.close()
-        if chosen.name != "kvm":
+        if chosen.name != accelerator.KVM or asked == accelerator.KVM:
             raise
         print(f"falling back to tcg: {e.message}", flush=True)
         supervisor.facts(accelerator="tcg", accelerator_reason="the guest did not boot with kvm")

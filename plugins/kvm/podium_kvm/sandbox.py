@@ -21,7 +21,7 @@ from podium_kvm.console import ConsolePump
 from podium_kvm.machine import Machine, arguments
 from podium_kvm.qmp import connect
 
-BOOT_TIMEOUT = 120.0  # seconds; a loaded host without KVM may need a good part of it
+BOOT_TIMEOUT = 120.0  # seconds, where nothing is configured
 _FOLDER = "vm"
 _CGROUP = "_sandbox"  # no app's name: those have no underscore
 _FIRST_UID = 2_000_000_000
@@ -85,14 +85,13 @@ class KvmSandbox:
         """What the supervisor is to copy while it waits."""
         return [] if self._console is None or self._console.fileno() < 0 else [self._console]
 
-    def make(self, accelerator: str, memory: int, cpus: int, timeout: float = BOOT_TIMEOUT) -> None:
+    def make(self, accelerator: str, memory: int, cpus: int) -> None:
         """Start QEMU and wait until its guest says that it has booted.
 
         Args:
             accelerator: `kvm` or `tcg`.
             memory: MiB.
             cpus: number of virtual processors.
-            timeout: seconds that it may take.
 
         Raises:
             Failed: QEMU ended, or the guest said nothing in time; with the console's last lines.
@@ -146,7 +145,7 @@ class KvmSandbox:
             shared.close()
         for fd in files:
             os.close(fd)
-        self._wait_boot(status, time.monotonic() + timeout, timeout)
+        self._wait_boot(status, self._pod.settings.get("boot-timeout", BOOT_TIMEOUT))
 
     def _share(self) -> socket.socket | None:
         """Start virtiofsd if the pod has volumes; returns QEMU's end."""
@@ -195,7 +194,8 @@ class KvmSandbox:
         finally:
             os._exit(125)
 
-    def _wait_boot(self, status: socket.socket, deadline: float, timeout: float) -> None:
+    def _wait_boot(self, status: socket.socket, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         assert self._console is not None
         said = b""
         with status:

@@ -109,7 +109,7 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
         from podium.sandbox import idrange
 
         ids = idrange.take(pod, supervisor.ledger)
-    made = NspawnSandbox(pod, path, supervisor.network(), ids, register=_registered(pod, supervisor))
+    made = NspawnSandbox(pod, path, supervisor.network(), ids, register=_registered(pod))
     try:
         made.make()
         assert made.leader is not None
@@ -119,8 +119,8 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
         made.close()
 
 
-def _registered(pod: Pod, supervisor: Supervisor) -> bool:
-    if not supervisor.settings.get("register"):
+def _registered(pod: Pod) -> bool:
+    if not pod.settings.get("register"):
         return False
     from podium_nspawn import machined
 
