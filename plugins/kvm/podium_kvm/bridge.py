@@ -11,10 +11,11 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import termios
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from podium.errors import Failed
 from podium.linux.signals import FORWARDED
@@ -36,9 +37,18 @@ class Bridge:
         self._ends = ends
         self._rest = b""
         self.out_of_memory = False
+        self._screen: int | None = None
         self._ending = False  # the input's end is still to be told
 
-    def run(self, program: bytes, stdio: tuple[int, int, int], wake: int, gone: Callable[[], bool]) -> int:
+    def run(
+        self,
+        program: bytes,
+        stdio: tuple[int, int, int],
+        wake: int,
+        gone: Callable[[], bool],
+        *,
+        terminal: bool = False,
+    ) -> int:
         """Run a program in the guest and serve it.
 
         Args:
@@ -46,6 +56,7 @@ class Bridge:
             stdio: what its streams are connected to.
             wake: reading end of a signal.set_wakeup_fd pipe.
             gone: whether whoever waits for the command has gone.
+            terminal: the command gets a terminal in the guest, of the size of that on its standard input.
 
         Returns:
             Its wait status, as waitpid(2) gives it.
@@ -56,7 +67,11 @@ class Bridge:
         ctl, out, err = self._ends["ctl"], self._ends["out"], self._ends["err"]
         keys: int | None = stdio[0]
         try:
-            ctl.sendall(b"run %d\n" % len(program) + program)
+            if terminal:
+                self._screen = stdio[0]
+                ctl.sendall(b"terminal %d %d %d\n" % (len(program), *_size(stdio[0])) + program)
+            else:
+                ctl.sendall(b"run %d\n" % len(program) + program)
             while True:
                 poll = select.poll()
                 for fd in (ctl.fileno(), out.fileno(), err.fileno(), wake):
@@ -86,7 +101,10 @@ class Bridge:
             raise Failed("the virtual machine ended before the command did") from None
 
     def _input(self, keys: int) -> int | None:
-        data = os.read(keys, _CHUNK)
+        try:
+            data = os.read(keys, _CHUNK)
+        except OSError:
+            data = b""  # a terminal that hung up
         try:
             if data:
                 self._ends["in"].sendall(data)
@@ -111,6 +129,8 @@ class Bridge:
             if number in FORWARDED:
                 sent = signal.SIGKILL if gone() else number
                 self._ends["ctl"].sendall(b"signal %d\n" % sent)
+            elif number == signal.SIGWINCH and self._screen is not None:
+                self._ends["ctl"].sendall(b"resize %d %d\n" % _size(self._screen))
 
     def _answer(self, ctl: socket.socket) -> int | None:
         data = ctl.recv(_CHUNK)
@@ -123,6 +143,29 @@ class Bridge:
                 self.out_of_memory = words[2] == b"oom"
                 return int(words[1])
         return None
+
+
+@contextmanager
+def raw(fd: int) -> Iterator[None]:
+    """A terminal that hands every key through: the guest's own makes lines and signals of them."""
+    import tty
+
+    saved = termios.tcgetattr(fd)
+    tty.setraw(fd, termios.TCSANOW)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # it was closed
+            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+
+def _size(fd: int) -> tuple[int, int]:
+    """Rows and columns of a terminal; 0 where it has none."""
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    except OSError:
+        return 0, 0
+    return rows, columns
 
 
 def _copy(end: socket.socket, fd: int) -> bool:

@@ -8,9 +8,10 @@ import select
 import signal
 import socket
 import time
+from contextlib import nullcontext
 from typing import Any
 
-from podium.errors import CapabilityUnsupported, Failed, WrongState
+from podium.errors import Failed, WrongState
 from podium.linux.signals import FORWARDED
 from podium.sandbox import control
 from podium.sandbox import launch as launches
@@ -29,23 +30,23 @@ def enter(pod: Pod, request: EnterRequest) -> int:
 
     Raises:
         WrongState: the app does not run.
-        CapabilityUnsupported: a terminal is asked for.
         Failed: the guest has no port left, or does not answer.
     """
-    if request.tty:
-        raise CapabilityUnsupported("kvm has no terminals yet", hint="enter without --tty", subject=pod.uuid)
     caller = os.getppid()
     control.running(pod, request.app)
     wake = bridge.listen()
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or control.SHELL)
-    made = program.build(launch._replace(cgroup=request.app))
+    made = program.build(launch._replace(cgroup=request.app), terminal=request.tty)
     key = f"enter-{secrets.token_hex(6)}"
     ends = _plug(pod, key)
     try:
         _call(pod, key, request.app)
         if not select.select([ends["ctl"]], [], [], _READY_TIMEOUT)[0]:
             raise Failed("the guest does not answer", hint="see 'podium status'", subject=pod.uuid)
-        status = bridge.Bridge(ends).run(made, request.stdio, wake, lambda: os.getppid() != caller)
+        with bridge.raw(request.stdio[0]) if request.tty else nullcontext():
+            status = bridge.Bridge(ends).run(
+                made, request.stdio, wake, lambda: os.getppid() != caller, terminal=request.tty
+            )
         ends["ctl"].sendall(b"end\n")
     finally:
         for end in ends.values():

@@ -61,7 +61,7 @@ _APPLETS = (
         "mkfifo",
         "mknod",
     ),
-    *("mount", "poweroff", "readlink", "rm", "sh", "sleep", "true", "uname", "usleep"),
+    *("mount", "poweroff", "readlink", "rm", "sh", "sleep", "stty", "true", "uname", "usleep"),
 )
 _FOLDERS = ("bin", "proc", "sys", "dev", "run", "rw", "apps", "images", "modules", "pod")
 

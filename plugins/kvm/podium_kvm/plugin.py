@@ -15,7 +15,7 @@ MAX_APPS = 8
 
 # Not yet, so refused by name.
 _LACKS = {
-    *("tty", "notify"),
+    "notify",
     *("isolator:block-bandwidth", "isolator:block-iops", "isolator:masked-paths", "isolator:readonly-paths"),
 }
 CAPABILITIES = (sandbox.CAPABILITIES - _LACKS) | {"apps", "hostname", "network:none", "network:cni", "ports", "dns"}

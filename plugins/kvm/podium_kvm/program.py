@@ -9,6 +9,7 @@ waits for the command and reports pid and wait status (wait(2)) on descriptor 9,
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import signal
 import struct
@@ -23,23 +24,30 @@ _LAST_CAPABILITY = 40  # CAP_CHECKPOINT_RESTORE (capabilities(7)); a guest that 
 _REGISTERS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8", b"\x49\xb9")  # rdi rsi rdx r10 r8 r9
 
 # asm/unistd_64.h
-_WRITE, _OPEN, _CLOSE, _IOCTL, _FORK, _EXECVE, _WAIT4 = 1, 2, 3, 16, 57, 59, 61
+_WRITE, _OPEN, _CLOSE, _IOCTL, _DUP2, _FORK, _EXECVE, _WAIT4 = 1, 2, 3, 16, 33, 57, 59, 61
 _SIGACTION, _SIGPROCMASK, _CHDIR, _MKDIR, _UMASK = 13, 14, 80, 83, 95
 _SETSID, _SETGROUPS, _SETRESUID, _SETRESGID = 112, 116, 117, 119
 _PRCTL, _CHROOT, _EXIT, _PRLIMIT, _SECCOMP, _CLOSE_RANGE = 157, 161, 231, 302, 317, 436
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
-_TIOCSCTTY = 0x540E
+_TIOCSCTTY, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x40045431, 0x5441  # ioctl_tty(2)
 
 
 def build(launch: Launch, *, terminal: bool = False) -> bytes:
     """The program that starts `launch` in the guest.
 
+    With `terminal`, its streams are the master of a new pseudo terminal, whose other end becomes the command's.
     It ends with the command's report; where a step fails, the command's place is taken by a message on its standard
     error and the exit code 127 (not found), 126 (can't be executed) or 125.
     """
     made = _Assembler()
     made.fork_and_report()
     made.call("descriptors", _CLOSE_RANGE, 3, 0xFFFFFFFF, 0)
+    if terminal:
+        made.call("terminal", _IOCTL, 0, _TIOCSPTLCK, made.data(bytes(8)))
+        made.call("terminal", _IOCTL, 0, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)  # returns 3: all above 2 are closed
+        for fd in (0, 1, 2):
+            made.call("terminal", _DUP2, 3, fd)
+        made.call("terminal", _CLOSE, 3)
     made.write_file("cgroup", f"/sys/fs/cgroup/{launch.cgroup}/cgroup.procs", b"0")
     if launch.oom_score_adj is not None:
         made.write_file("oom_score_adj", "/proc/self/oom_score_adj", str(launch.oom_score_adj).encode())

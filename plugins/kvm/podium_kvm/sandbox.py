@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import socket
+import termios
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import NoReturn
 
 from podium.errors import Failed
@@ -226,12 +229,8 @@ class KvmSandbox:
         return Failed(what + said, hint="what QEMU said is in the pod's plugin.log", subject=self._pod.uuid)
 
     def start(self, app: App, launch: Launch, stdio: tuple[int, int, int], *, terminal: bool = False) -> int:
-        """Start a command into the guest; returns the pid of the process that stands for it.
-
-        Raises:
-            CapabilityUnsupported: a terminal is asked for.
-        """
-        made = program.build(launch._replace(cgroup=app.name))
+        """Start a command into the guest; returns the pid of the process that stands for it."""
+        made = program.build(launch._replace(cgroup=app.name), terminal=terminal)
         parent = os.getpid()
         pid = cgroup.fork(launch.cgroup)
         if pid:
@@ -242,7 +241,10 @@ class KvmSandbox:
             wake = bridge.listen()
             procs.die_with_parent(signal.SIGKILL, parent)
             served = bridge.Bridge(self._ends[app.name])
-            status = served.run(made, stdio, wake, lambda: False)
+            if terminal:
+                fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)  # so it is told of changes of the size
+            with bridge.raw(stdio[0]) if terminal else nullcontext():
+                status = served.run(made, stdio, wake, lambda: False, terminal=terminal)
             if served.out_of_memory:
                 self._note(app, "killed: it used more memory than its limit allows")
             bridge.end_like(status)
