@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from podium.linux.loop import attached
 from support.snapshot import snapshot
 
-SIZE = 48 << 20
+SIZE = 256 << 20
 TRIES = 200
 
 
