@@ -7,7 +7,7 @@ import shutil
 from podium.errors import HostLacks
 from podium.sandbox import kernels
 from podium.types import Finding
-from podium_kvm import accelerator
+from podium_kvm import accelerator, sharing
 from podium_kvm.machine import QEMU
 
 _PROGRAMS = (
@@ -31,4 +31,13 @@ def findings() -> list[Finding]:
         kernel = Finding(name="guest kernel", ok=False, message=e.message, hint=e.hint)
     ok, message = accelerator.ask() or (False, "it did not answer")
     kvm = Finding(name="kvm", ok=ok, required=False, message=message, hint="guests run slowly, under TCG, without it")
-    return [*found, kernel, kvm]
+    virtiofsd = sharing.program()
+    volumes = Finding(
+        name="virtiofsd",
+        ok=virtiofsd is not None,
+        required=False,
+        message=virtiofsd or "not found",
+        hint=sharing.INSTALL,
+        capabilities=("volume:host", "volume:empty", "volume:tmpfs"),
+    )
+    return [*found, volumes, kernel, kvm]

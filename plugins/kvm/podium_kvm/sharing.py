@@ -21,6 +21,7 @@ from podium.types import Mount, Pod
 
 _NAMES = ("virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd")  # Debian 13's is in none of PATH's folders
 _SHARED = "shared"
+INSTALL = "apt-get install virtiofsd (Debian 12: qemu-system-common)"
 
 
 def program() -> str | None:
@@ -110,7 +111,7 @@ def _needed() -> str:
     if found is None:
         raise HostLacks(
             "volumes of a virtual machine need virtiofsd, which is not installed",
-            hint="apt-get install virtiofsd (Debian 12: qemu-system-common)",
+            hint=INSTALL,
             subject="virtiofsd",
         )
     return found
