@@ -1,7 +1,8 @@
-"""A virtual machine whose virtiofsd is killed: the pod ends, and nothing is left."""
+"""A virtual machine with volumes and a network whose virtiofsd or supervisor is killed: it ends, nothing is left."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -27,14 +28,17 @@ def _virtiofsds(folder: str) -> list[int]:
     return sorted(found)
 
 
-def test_a_pod_ends_with_the_server_of_its_volumes(podium: Podium, busybox_oci: str) -> None:
+@pytest.mark.parametrize("victim", ["virtiofsd", "supervisor"])
+def test_a_pod_ends_with_the_server_of_its_volumes(podium: Podium, busybox_oci: str, victim: str) -> None:
     podium("image", "import", busybox_oci, "--name", "box")
     uuid = podium.out(
-        *("run", "-d", "--stage1", "kvm", "--net", "none", "--volume", "e,kind=empty"),
+        *("run", "-d", "--stage1", "kvm", "--net", "default", "--volume", "e,kind=empty"),
         *("box", "--mount", "volume=e,target=/e", "--", "sh", "-c", "while :; do date >/e/x; sleep 0.1; done"),
     )
     first, *_ = _virtiofsds(podium.dir)
-    os.kill(first, signal.SIGKILL)
+    with open(os.path.join(podium.dir, "pods", "run", uuid, "runtime.json"), encoding="utf-8") as f:
+        supervisor = json.load(f)["supervisor"]["pid"]
+    os.kill(first if victim == "virtiofsd" else supervisor, signal.SIGKILL)
     deadline = time.monotonic() + 30
     while _state(podium, uuid) != "exited" and time.monotonic() < deadline:
         time.sleep(0.1)
