@@ -51,6 +51,9 @@ class Disk:
     def lose_power(self) -> None:
         """Keep what the disk holds now; whoever works on it is killed."""
         working = _stop(self.folder)
+        # A file of its own each time: mount takes a loop device that still has the old one, with what it has cached.
+        if os.path.exists(self.image + ".lost"):
+            os.unlink(self.image + ".lost")
         try:
             for _ in range(TRIES):  # again if the kernel wrote meanwhile
                 before = self._written()
