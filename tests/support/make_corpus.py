@@ -1,8 +1,9 @@
 """Write the next data directory of the corpus: `python tests/support/make_corpus.py format-1`.
 
-It is what today's podium writes: an image, and pods of fly, nspawn and the sample plugin (in two versions) that are
-prepared, exited, marked, gc-failed, and running when the machine stopped. Run it once for each format, from a clean
-checkout of the commit that lands the format; what is in tests/corpus/ is never written again.
+It is what today's podium writes: an image from each importer, and pods of fly, nspawn (without and with a network) and
+the sample plugin (in two versions) that are prepared, exited, marked, gc-failed, and running when all was killed. Run
+it once for each format, from a clean checkout of the commit that lands the format; what is in tests/corpus/ is never
+written again.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from support import corpus, images
+from podium.linux import cgroup
+from support import corpus, disk, images, oci
 from support.distributions import Venv, make_plugin_dist
 from support.sample import sample_code
+
+# Tested as it was written: it ends once it was given a line, so that it can be entered meanwhile.
+READY = "echo ran; read line; exit 5"
 
 
 class _Maker:
@@ -31,24 +36,70 @@ class _Maker:
     def podium(self, *args: str, code: int = 0, **env: str) -> str:
         argv = [self.venv.podium, "--dir", self.data, *args]
         environment = {**os.environ, "SAMPLE_TRACE": os.path.join(self.work, "trace"), **env}
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         assert done.returncode == code, f"{args} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
+
+    def state(self, name: str) -> str:
+        return str(json.loads(self.podium("status", name, "--format", "json"))["pod"]["state"])
 
     def sample(self, version: str) -> None:
         self.venv.install(make_plugin_dist(os.path.join(self.work, "wheels"), "sample", version, sample_code(version)))
 
-    def pods(self, stage1: str, prefix: str) -> None:
-        """One pod in each state that outlives podium."""
-        new = ("--stage1", stage1, "--label", "corpus=yes")
-        self.podium("prepare", *new, "--name", f"{prefix}-prepared", "box", "--", "sh", "-c", "echo ran; exit 5")
+    def images(self) -> None:
+        """One from each importer, all of the same files, which pack well."""
+        rootfs = images.make_busybox_rootfs(os.path.join(self.work, "rootfs"))
+        self.podium("image", "import", images.make_busybox_oci(rootfs, self.work), "--name", "box")
+        manifest = json.dumps({"acKind": "ImageManifest", "acVersion": "0.8.11", "name": "example.com/aci"}).encode()
+        self.podium("image", "import", images.write_aci(os.path.join(self.work, "a.aci"), manifest, rootfs))
+        saved = oci.write_docker_archive(os.path.join(self.work, "saved.tar"), [oci.layer_of(rootfs)], images.RUN)
+        self.podium("image", "import", saved, "--name", "docker")
+        self.podium("image", "import", rootfs, "--name", "folder", "--exec", "/bin/sh")
+        tar = os.path.join(self.work, "rootfs.tar")
+        subprocess.run(["tar", "--create", "--file", tar, "--directory", rootfs, "etc", "bin"], check=True)
+        self.podium("image", "import", tar, "--name", "tar", "--exec", "/bin/sh")
+
+    def collected_in_vain(self, stage1: tuple[str, ...], prefix: str) -> None:
+        """A pod that holds a file outside, of which nothing proves that it is the pod's, as long as that is there."""
+        self.podium("run", *stage1, "--name", f"{prefix}-failed", "box", "--", "sh", "-c", "exit 0")
+        folder = json.loads(self.podium("inspect", f"{prefix}-failed"))["path"]
+        foreign = os.path.join(self.work, "foreign")
+        with open(foreign, "w", encoding="ascii"):
+            disk.hold(folder, "path", foreign)
+        self.podium("rm", f"{prefix}-failed", code=1)
+        assert self.state(f"{prefix}-failed") == "gc-failed"
+
+    def marked(self, stage1: tuple[str, ...], prefix: str) -> None:
+        self.podium("run", *stage1, "--name", f"{prefix}-marked", "box", "--", "true")
+        self.podium("gc", "--mark-only")
+        assert self.state(f"{prefix}-marked") == "exited-garbage"
+
+    def pods(self, stage1: tuple[str, ...], prefix: str) -> None:
+        """One pod in each state that is older than any gc."""
+        new = (*stage1, "--label", "corpus=yes")
+        if prefix != "kvm":  # it could be run with the very kernel of the machine that wrote it only
+            self.podium("prepare", *new, "--name", f"{prefix}-prepared", "box", "--", "sh", "-c", READY)
         self.podium("run", *new, "--name", f"{prefix}-exited", "box", "--", "sh", "-c", "exit 3", code=3)
         self.podium("run", *new, "--name", f"{prefix}-crashed", "-d", "box", "--", "sleep", "1000")
         pod = json.loads(self.podium("status", f"{prefix}-crashed", "--format", "json"))["pod"]
         os.kill(pod["pid"], signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while os.path.exists(f"/proc/{pod['apps'][0]['pid']}") and time.monotonic() < deadline:
-            time.sleep(0.05)
+        cgroup.kill(f"podium/{pod['uuid']}")  # as in a machine that stops, all of it ends
+        deadline = time.monotonic() + 60
+        while self.state(f"{prefix}-crashed") != "exited" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert self.state(f"{prefix}-crashed") == "exited"
+
+
+# prefix → the options that choose its stage1 and networks; `old` is the first version of the sample plugin
+STAGE1S = {
+    "new": ("--stage1", "sample"),
+    "fly": ("--stage1", "fly"),
+    "nspawn": ("--stage1", "nspawn", "--net", "none"),
+    "net": ("--stage1", "nspawn", "--net", "default"),
+    "kvm": ("--stage1", "kvm", "--net", "none"),
+}
 
 
 def make(name: str) -> str:
@@ -57,24 +108,42 @@ def make(name: str) -> str:
     assert not os.path.exists(target), f"{target} is frozen"
     with tempfile.TemporaryDirectory(prefix="podium-corpus-", dir="/var/tmp") as work:
         maker = _Maker(work)
-        rootfs = images.make_busybox_rootfs(os.path.join(work, "rootfs"))
-        maker.podium("image", "import", images.make_busybox_oci(rootfs, work), "--name", "box")
-        maker.sample("1.0")
-        maker.pods("sample", "old")
-        maker.podium("run", "--stage1", "sample", "--name", "failed", "box", "--", "true")
-        failing = ("gc", "--grace-period", "0s")
-        maker.podium("rm", "old-exited", "old-crashed")
-        maker.podium(*failing, code=6, SAMPLE_FAIL="gc")
-        maker.sample("2.0")
-        for stage1, prefix in (("sample", "new"), ("fly", "fly"), ("nspawn", "nspawn")):
-            maker.pods(stage1, prefix)
-        maker.podium("run", "--stage1", "fly", "--name", "marked", "box", "--", "true")
-        maker.podium("gc", "--mark-only")
-        argv = ["tar", "--create", "--xz", "--numeric-owner", "--xattrs", "--sort=name", "--file", target]
-        subprocess.run([*argv, "--directory", work, "data"], env={**os.environ, "XZ_OPT": "-9e"}, check=True)
-        maker.podium("gc", "--grace-period", "0s", "--expire-prepared", "0s")
+        try:
+            _fill(maker)
+            _pack(work, target + ".new")
+        finally:
+            foreign = os.path.join(work, "foreign")
+            if os.path.exists(foreign):
+                os.unlink(foreign)
+            maker.podium("gc", "--grace-period", "0s", "--expire-prepared", "0s")
+        os.rename(target + ".new", target)
     corpus.add()
     return target
+
+
+def _fill(maker: _Maker) -> None:
+    maker.images()
+    maker.sample("1.0")
+    old = STAGE1S["new"]
+    maker.collected_in_vain(old, "old")
+    maker.marked(old, "old")
+    maker.sample("2.0")
+    for prefix, stage1 in STAGE1S.items():
+        maker.collected_in_vain(stage1, prefix)
+        maker.marked(stage1, prefix)
+    maker.sample("1.0")
+    maker.pods(old, "old")
+    maker.sample("2.0")
+    for prefix, stage1 in STAGE1S.items():
+        maker.pods(stage1, prefix)
+
+
+def _pack(work: str, target: str) -> None:
+    """Pack all but guests' kernels, which are of the machine, and 60 MB."""
+    argv = ["tar", "--create", "--xz", "--numeric-owner", "--xattrs", "--sort=name", "--file", target]
+    argv += ["--exclude=data/kernels", "--exclude=data/pods/*/*/stage1/vm/initrd", "--sparse"]
+    environment = {**os.environ, "XZ_OPT": "--lzma2=preset=6,dict=64MiB"}
+    subprocess.run([*argv, "--directory", work, "data"], env=environment, check=True)
 
 
 if __name__ == "__main__":

@@ -104,3 +104,17 @@ def archive(layout: str, path: str) -> str:
         for name in sorted(os.listdir(layout)):
             tar.add(os.path.join(layout, name), name)
     return path
+
+
+def write_docker_archive(path: str, layers: Sequence[bytes], run: Mapping[str, Any]) -> str:
+    """An archive as `docker save` writes it, without names; returns `path`."""
+    described = json.dumps(config(layers, run)).encode()
+    names = [f"{hashlib.sha256(data).hexdigest()}/layer.tar" for data in layers]
+    named = f"{hashlib.sha256(described).hexdigest()}.json"
+    manifest = json.dumps([{"Config": named, "RepoTags": [], "Layers": names}]).encode()
+    with tarfile.open(path, "w") as tar:
+        for name, data in [*zip(names, layers, strict=True), (named, described), ("manifest.json", manifest)]:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
