@@ -295,7 +295,8 @@ def _write(
     plugin = worker.plugin
     manifest = _manifest(request, given, images)
     notes = {key: value for key, value in manifest.annotations.items() if key != CGROUP_PARENT}
-    if "network:cni" not in worker.info["capabilities"]:
+    joins = "network:cni" in worker.info["capabilities"]
+    if not joins:
         notes.setdefault(NET, "host")
     parent = context.config.get("cgroup", "parent")
     if parent != DEFAULT_CGROUP:
@@ -307,7 +308,8 @@ def _write(
     trace("prepare:pinned")
     write_atomic(os.path.join(pod.path, MANIFEST), dumps(manifest.to_json()).encode() + b"\n", sync_folder=False)
     trace("prepare:manifest")
-    _plan_networks(context, pod, manifest)
+    if joins:  # else the plugin refuses, by name, what it has not
+        _plan_networks(context, pod, manifest)
     info = worker.info
     envelope = Envelope(
         uuid=pod.uuid,
