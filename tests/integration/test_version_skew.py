@@ -28,6 +28,15 @@ def old_binary(request: pytest.FixtureRequest, session_dir: str) -> str:
     return Venv.make(os.path.join(folder, "venv"), sources=sources(request.param, os.path.join(folder, "src"))).podium
 
 
+@pytest.fixture
+def old_config(podium: Podium, test_dir: str) -> str:
+    """The session's configuration, without what the first podium does not know."""
+    path = os.path.join(test_dir, "old.toml")
+    with open(podium.config, encoding="utf-8") as new, open(path, "w", encoding="utf-8") as old:
+        old.write(new.read().partition("\n[net]")[0] + "\n")
+    return path
+
+
 def _pods(podium: Podium) -> None:
     for stage1, net in STAGE1S.items():
         new = ("--stage1", stage1, *net, "--name")
@@ -62,8 +71,8 @@ def _files(root: str) -> dict[str, bytes]:
     return found
 
 
-def test_pods_of_an_older_podium(podium: Podium, old_binary: str, busybox_oci: str) -> None:
-    old = podium.using(old_binary)
+def test_pods_of_an_older_podium(podium: Podium, old_binary: str, old_config: str, busybox_oci: str) -> None:
+    old = podium.using(old_binary, old_config)
     old("image", "import", busybox_oci, "--name", "box")
     _pods(old)
     assert _states(podium) == EXPECTED
@@ -84,8 +93,8 @@ def test_pods_of_an_older_podium(podium: Podium, old_binary: str, busybox_oci: s
     podium("image", "rm", "box")
 
 
-def test_an_older_podium_on_newer_data(podium: Podium, old_binary: str, busybox_oci: str) -> None:
-    old = podium.using(old_binary)
+def test_an_older_podium_on_newer_data(podium: Podium, old_binary: str, old_config: str, busybox_oci: str) -> None:
+    old = podium.using(old_binary, old_config)
     podium("image", "import", busybox_oci, "--name", "box")
     _pods(podium)
     assert _states(old) == EXPECTED

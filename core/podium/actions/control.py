@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 from podium.actions import observe
@@ -20,6 +21,8 @@ from podium.stage1.dispatch import Dispatcher
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+_HELD = 2.0  # seconds that another command may have an ended pod to itself
 
 
 def _running(context: Context, ref: str) -> PodInfo:
@@ -139,6 +142,10 @@ def remove(context: Context, ref: str, force: bool) -> None:
     from podium.gc.collector import collect
 
     info = observe.look(context.data, ref)
+    deadline = time.monotonic() + _HELD
+    while info.state == "running" and info.problem is not None and time.monotonic() < deadline:
+        time.sleep(0.02)  # its supervisor has ended: somebody who collects holds it for a moment
+        info = observe.look(context.data, info.uuid)
     if info.state == "running":
         if not force:
             raise WrongState(

@@ -38,9 +38,9 @@ class Podium:
         self.env = dict(env or {})
         self._scope = scope
 
-    def using(self, binary: str, **env: str) -> Podium:
-        """The same data directory with another podium (that of a venv), or with more environment."""
-        return Podium(self.dir, self.config, self._scope, binary, {**self.env, **env})
+    def using(self, binary: str, config: str | None = None, **env: str) -> Podium:
+        """The same data directory with another podium (that of a venv), its configuration, or more environment."""
+        return Podium(self.dir, config or self.config, self._scope, binary, {**self.env, **env})
 
     def argv(self, *args: str) -> list[str]:
         """The whole command line."""
