@@ -90,7 +90,9 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
         trace("prepare:plugin-done")
         pod = lifecycle.move(data, pod, PREPARED, durable=not to_run)
         trace("prepare:prepared")
-        context.emitter().pod(PREPARED, pod.path, pod.uuid)
+        emitter = context.emitter()
+        emitter.pod(PREPARED, pod.path, pod.uuid)
+        emitter.wake()
         return Prepared(pod, fd, worker)
     except BaseException as e:
         if worker is not None:

@@ -105,9 +105,9 @@ def _start(
             "tty": how.tty,
             "via": via,
             "remove": how.remove,
+            "hooks": context.config.get("hooks", "dir"),
+            "settings": context.config.of_stage1(worker.info["name"]),
         }
-        args["hooks"] = context.config.get("hooks", "dir")
-        args["settings"] = context.config.of_stage1(worker.info["name"])
         number = worker.begin("run", pod.path, args)
     except BaseException:
         worker.close()

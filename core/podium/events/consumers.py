@@ -1,6 +1,6 @@
 """Who is told of events: plugins of the entry-point group `podium.hooks`, and TOML files.
 
-`wake` is on the path of every transition, so where there is nobody it costs a few stat(2): whether a plugin is
+`wake` is on the path of most transitions, so where there is nobody it costs a few stat(2): whether a plugin is
 installed is remembered in cache/, under what the folders of sys.path looked like when it was found out.
 """
 
@@ -70,6 +70,8 @@ def wake(data: DataDir, hooks: str, mounts: int = -1) -> None:
     """
     try:
         last = log.last(data)  # before the look at who is there: who comes just then is told of what comes after it
+        if cursor(data) >= last:
+            return
         if not toml_files(hooks) and not any_plugin(data):
             _pass_over(data, last)
             return

@@ -49,7 +49,7 @@ class Emitter:
             os.close(fd)
 
     def pod(self, phase: str, folder: str, uuid: str) -> None:
-        """Log what is due of a pod. Never an error: an event is no reason to fail a transition."""
+        """Log what is due of a pod, for `wake`. Never an error: an event is no reason to fail a transition."""
         try:
             self._pod(phase, folder, uuid)
         except OSError:
@@ -79,7 +79,6 @@ class Emitter:
         finally:
             os.close(fd)
         trace("event:noted")
-        self.wake()
 
     def pods(self) -> None:
         """Make good what was missed of any pod."""
@@ -88,7 +87,7 @@ class Emitter:
                 self.pod(pod.phase, pod.path, pod.uuid)
 
     def wake(self) -> None:
-        """Start who delivers, if there is anybody to deliver to."""
+        """Start who delivers, if there is anything new and anybody to deliver it to: once for all that was logged."""
         from podium.events import consumers
 
         consumers.wake(self._data, self._hooks, self._mounts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from podium.events.emitter import Emitter
@@ -16,8 +17,9 @@ from podium.pods import lifecycle
 from podium.pods.lifecycle import PodRef
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from podium.config import Config
-    from podium.gc.marking import Marking
 
 
 def mark(
@@ -36,12 +38,19 @@ def mark(
         Uuids of what was marked.
     """
     pods = lifecycle.scan(data) if only is None else [only]
-    return _mark(data, config, pods, expire_prepared, dry_run).marked
+    with _emitting(data, config, dry_run) as emitter:
+        return Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods).marked
 
 
-def _mark(data: DataDir, config: Config, pods: list[PodRef], expire_prepared: float, dry_run: bool) -> Marking:
+@contextmanager
+def _emitting(data: DataDir, config: Config, dry_run: bool) -> Iterator[Emitter]:
+    """Who logs the events of a pass; they are delivered when it has ended, all at once."""
     emitter = Emitter(data, config.get("hooks", "dir"))
-    return Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods)
+    try:
+        yield emitter
+    finally:
+        if not dry_run:
+            emitter.wake()
 
 
 def collect(
@@ -71,16 +80,17 @@ def collect(
     from podium.gc.sweeping import Sweep
 
     pods = lifecycle.scan(data) if only is None else _one(data, only)
-    marking = _mark(data, config, pods, expire_prepared, dry_run)
-    report = GcReport(marking.marked, [], marking.kept, marking.failed, [], [])
-    if mark_only:
-        return report
-    marked = set(marking.marked)
-    to_sweep = [pod for pod in pods if pod.phase in (EXITED_GARBAGE, GARBAGE) or pod.uuid in marked]
-    with Sweep(data, config, grace_period, report, marking.known, dry_run=dry_run) as sweep:
-        if only is None:
-            sweep.finish_deletions()
-        sweep.collect(to_sweep, wait=only is not None)
+    with _emitting(data, config, dry_run) as emitter:
+        marking = Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods)
+        report = GcReport(marking.marked, [], marking.kept, marking.failed, [], [])
+        if mark_only:
+            return report
+        marked = set(marking.marked)
+        to_sweep = [pod for pod in pods if pod.phase in (EXITED_GARBAGE, GARBAGE) or pod.uuid in marked]
+        with Sweep(data, config, grace_period, report, marking.known, emitter, dry_run=dry_run) as sweep:
+            if only is None:
+                sweep.finish_deletions()
+            sweep.collect(to_sweep, wait=only is not None)
     return report
 
 

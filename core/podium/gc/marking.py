@@ -50,7 +50,7 @@ class Marker:
         data: DataDir,
         parent: str,
         expire_prepared: float,
-        emitter: Emitter | None = None,
+        emitter: Emitter,
         *,
         dry_run: bool,
     ) -> None:
@@ -130,13 +130,12 @@ class Marker:
                 # Where no end was recorded, the grace period begins now.
                 grace.age(pod.path, grace.ended(known.runtime), self._now)
             trace("gc:mark")
-            if self._emitter is not None and pod.phase == PREPARED:
+            if pod.phase == PREPARED:
                 self._emitter.pod(PREPARED, pod.path, pod.uuid)  # its folder will not tell that it was
             # Not fsynced: if a power loss undoes it, the next gc marks the pod again.
             moved = lifecycle.move(self._data, pod, _TO[pod.phase], durable=False)
             trace("gc:marked")
-            if self._emitter is not None:
-                self._emitter.pod(moved.phase, moved.path, moved.uuid)
+            self._emitter.pod(moved.phase, moved.path, moved.uuid)
         self.done.marked.append(pod.uuid)
         self.done.known[pod.uuid] = known
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from podium.errors import Corrupt, InterfaceMismatch, PluginFailed, PluginRefused, PodiumError
-from podium.events.emitter import COLLECTED, Emitter
+from podium.events.emitter import COLLECTED
 from podium.gc import audit, grace, knowledge, reclaim
 from podium.gc.deletion import Deletion
 from podium.gc.marking import cgroup_paths
@@ -21,6 +21,7 @@ from podium.trace import trace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.config import Config
+    from podium.events.emitter import Emitter
     from podium.gc.knowledge import Known
     from podium.stage1.client import Worker
 
@@ -57,6 +58,7 @@ class Sweep:
         grace_period: float,
         report: GcReport,
         known: dict[str, Known],
+        emitter: Emitter,
         *,
         dry_run: bool,
     ) -> None:
@@ -68,7 +70,7 @@ class Sweep:
         self._known = known
         self._dry = dry_run
         self._now = grace.now()
-        self._emitter = Emitter(data, config.get("hooks", "dir"))
+        self._emitter = emitter
         self._dispatcher = Dispatcher(data, config)
         self._loaded: set[Choice] = set()
         self._unusable: dict[Choice, str] = {}

@@ -243,6 +243,7 @@ class PodSupervisor:
 
     def _emit(self) -> None:
         self._emitter.pod(RUN, self._pod.dir, self._pod.uuid)
+        self._emitter.wake()
 
     def make_cgroup(self) -> str:
         """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy."""
