@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 import pytest
 
 from support.command import Podium
 from support.fly import until
+from support.hooks import configure, lines
 
 FLY = ("--stage1", "fly", "--net", "host", "box")
 GC = ("gc", "--grace-period", "0s")
@@ -19,26 +19,12 @@ GC = ("gc", "--grace-period", "0s")
 def hooks(podium: Podium, busybox_rootfs: str, test_dir: str) -> str:
     """The folder of the TOML hooks; there is an image `box` that sleeps."""
     podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sleep")
-    folder = os.path.join(test_dir, "hooks.d")
-    os.mkdir(folder)
-    with open(podium.config, encoding="utf-8") as f:
-        config = f.read()
-    podium.config = os.path.join(test_dir, "config.toml")
-    with open(podium.config, "w", encoding="utf-8") as f:
-        f.write(f'{config}[hooks]\ndir = "{folder}"\n')
-    return folder
+    return configure(podium, test_dir)
 
 
 def _hook(folder: str, name: str, script: str, events: str = "") -> None:
     with open(os.path.join(folder, f"{name}.toml"), "w", encoding="utf-8") as f:
         f.write(f'command = {json.dumps(["/bin/sh", "-c", script])}\ntimeout = "60s"\n{events}\n')
-
-
-def _lines(path: str) -> list[dict[str, Any]]:
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
 
 
 def test_44_hooks_that_hang_or_fail_block_nothing(podium: Podium, hooks: str, test_dir: str) -> None:
@@ -51,13 +37,13 @@ def test_44_hooks_that_hang_or_fail_block_nothing(podium: Podium, hooks: str, te
         podium("stop", "--force", uuid)
         kept = podium.out("run", "--detach", *FLY, "--", "0")
         podium("wait", kept)
-        assert _lines(seen) == []  # the first hook of the first event hangs still
+        assert lines(seen) == []  # the first hook of the first event hangs still
     finally:
         with open(release, "w", encoding="ascii"):
             pass
-    until(lambda: [e["kind"] for e in _lines(seen)].count("pod-exited") == 2, "the last event")
+    until(lambda: [e["kind"] for e in lines(seen)].count("pod-exited") == 2, "the last event")
     log = [json.loads(line) for line in podium("events", "--format", "json").stdout.splitlines()]
-    assert [e["id"] for e in _lines(seen)] == [e["id"] for e in log if e["kind"] != "image-imported"]
+    assert [e["id"] for e in lines(seen)] == [e["id"] for e in log if e["kind"] != "image-imported"]
     (failure,) = podium.json("inspect", kept)["hook_failures"]
     assert (failure["consumer"], failure["message"], failure["stderr"]) == (
         "hook 2-fails",
@@ -66,7 +52,7 @@ def test_44_hooks_that_hang_or_fail_block_nothing(podium: Podium, hooks: str, te
     )
     podium(*GC)
     assert podium.pods() == {}
-    until(lambda: _lines(seen)[-1]["kind"] == "pod-collected", "the last event")
+    until(lambda: lines(seen)[-1]["kind"] == "pod-collected", "the last event")
 
 
 def test_44_a_killed_delivery_loses_no_event(podium: Podium, hooks: str, test_dir: str) -> None:
@@ -77,8 +63,8 @@ def test_44_a_killed_delivery_loses_no_event(podium: Podium, hooks: str, test_di
     podium("run", *FLY, "--", "0")
     until(lambda: os.path.isdir(once), "the kill")
     podium(*GC)
-    until(lambda: any(e["kind"] == "pod-collected" for e in _lines(seen)), "the last event")
+    until(lambda: any(e["kind"] == "pod-collected" for e in lines(seen)), "the last event")
     log = [json.loads(line) for line in podium("events", "--format", "json").stdout.splitlines()]
-    ids = [e["id"] for e in _lines(seen)]
+    ids = [e["id"] for e in lines(seen)]
     assert list(dict.fromkeys(ids)) == [e["id"] for e in log if e["kind"] != "image-imported"]
     assert [i for i in ids if ids.count(i) > 1] == [i for i in ids if i.endswith(":started")]

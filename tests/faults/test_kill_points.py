@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from podium.testing.checks.leaks import reached
 from support import sweep
 from support.command import Podium
-from support.crashes import FLY, GC, IMAGE_GC, SLEEP, Act, Host, points_of
+from support.crashes import FLY, GC, IMAGE_GC, SLEEP, Act, Host
 from support.snapshot import Scope
 
 
@@ -145,7 +146,7 @@ def test_01_killed_at_every_point(host: Host, name: str, scope: Scope) -> None:
     scenario(host, Act(podium.using(podium.binary, PODIUM_TRACE_LOG=log), killed=False))
     host.let_end()
     podium(*GC)
-    points = [point for point in points_of(log) if sweep.LONG or point.startswith(BEGINS.get(name, ("",)))]
+    points = [point for point in reached(log) if sweep.LONG or point.startswith(BEGINS.get(name, ("",)))]
     assert points, "no trace point was reached"
     points = points[:: sweep.EVERY]
     before = host.look()

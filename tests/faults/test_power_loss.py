@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from podium.testing.checks.leaks import reached
 from support import sweep
 from support.command import Podium
-from support.crashes import FLY, GC, IMAGE_GC, TRUE, Host, points_of
+from support.crashes import FLY, GC, IMAGE_GC, TRUE, Host
 from support.power import Disk
 from support.snapshot import Scope
 
@@ -124,7 +125,7 @@ def test_17_power_is_lost_at_a_step(mains: Mains, name: str) -> None:
     host, act, log = mains.host, ACTS[name], os.path.join(mains.host.folder, "points")
     host.podium.using(host.podium.binary, PODIUM_TRACE_LOG=log)(*act(host))
     host.podium(*GC)
-    points = sweep.sample(points_of(log), POINTS)
+    points = sweep.sample(reached(log), POINTS)
     wrong = []
     for point in points:
         host.podium.using(host.podium.binary, PODIUM_TRACE_KILL=point)(*act(host), check=None)

@@ -32,6 +32,13 @@ def either(fly: Fly, request: pytest.FixtureRequest) -> Fly:
 
 
 @pytest.fixture
+def box(podium: Podium, busybox_oci: str) -> Podium:
+    """podium with the image `box`."""
+    podium("image", "import", busybox_oci, "--name", "box")
+    return podium
+
+
+@pytest.fixture
 def store(test_dir: str) -> Store:
     data = DataDir(os.path.join(test_dir, "data"))
     ensure(data)

@@ -13,6 +13,7 @@ from podium import records
 from support.command import Podium
 from support.distributions import Venv, make_plugin_dist
 from support.fly import until
+from support.hooks import configure, lines
 
 LIFE = ["pod-prepared", "pod-started", "app-exited", "pod-exited", "pod-marked", "pod-collected"]
 GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
@@ -34,27 +35,8 @@ def podium_pod_started(event):
 )
 
 
-def _lines(path: str) -> list[dict[str, Any]]:
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
-
-
 def _events(podium: Podium, *args: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in podium("events", *args, "--format", "json").stdout.splitlines()]
-
-
-def _config(podium: Podium, test_dir: str) -> str:
-    """A folder for hooks, which podium is configured to use."""
-    folder = os.path.join(test_dir, "hooks.d")
-    os.mkdir(folder)
-    with open(podium.config, encoding="utf-8") as f:
-        config = f.read()
-    podium.config = os.path.join(test_dir, "with-hooks.toml")
-    with open(podium.config, "w", encoding="utf-8") as f:
-        f.write(f'{config}[hooks]\ndir = "{folder}"\n')
-    return folder
 
 
 def _hook(folder: str, name: str, script: str, more: str = "") -> None:
@@ -66,7 +48,7 @@ def _hook(folder: str, name: str, script: str, more: str = "") -> None:
 def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
     podium: Podium, busybox_rootfs: str, test_dir: str, stage1: str, net: str
 ) -> None:
-    folder, seen, told = _config(podium, test_dir), os.path.join(test_dir, "seen"), os.path.join(test_dir, "told")
+    folder, seen, told = configure(podium, test_dir), os.path.join(test_dir, "seen"), os.path.join(test_dir, "told")
     wheel = make_plugin_dist(
         os.path.join(test_dir, "dist"), "event-sample", "1.0", PLUGIN.format(path=told), group="podium.hooks"
     )
@@ -82,9 +64,9 @@ def test_a_hook_and_a_plugin_see_one_life_in_order_once_each(
     log = _events(podium)
     assert [e["kind"] for e in log] == ["image-imported", *LIFE]
     assert len({e["id"] for e in log}) == len(log)
-    until(lambda: any(e["kind"] == "pod-collected" for e in _lines(told)), "the last event at the plugin")
-    assert [e["id"] for e in _lines(seen)] == [e["id"] for e in log]
-    assert [e["kind"] for e in _lines(told)] == [e["kind"] for e in log if e["kind"] != "pod-started"]
+    until(lambda: any(e["kind"] == "pod-collected" for e in lines(told)), "the last event at the plugin")
+    assert [e["id"] for e in lines(seen)] == [e["id"] for e in log]
+    assert [e["kind"] for e in lines(told)] == [e["kind"] for e in log if e["kind"] != "pod-started"]
     with open(namespaces, encoding="ascii") as f:
         assert set(f.read().split()) == {os.readlink("/proc/self/ns/mnt")}  # of the host, not of a supervisor
     hooks = podium.json("hooks", "list")
@@ -180,7 +162,7 @@ def test_half_a_line_and_damage_cost_one_event(podium: Podium, busybox_rootfs: s
 
 
 def test_hooks_test_says_what_is_wrong(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
-    folder = _config(podium, test_dir)
+    folder = configure(podium, test_dir)
     podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
     _hook(folder, "good", 'grep -q pod-exited && test "$A" = b', '[environment]\nA = "b"')
     _hook(folder, "bad", "echo why >&2; exit 3")

@@ -10,22 +10,9 @@ import urllib.request
 
 from support import network
 from support.command import Podium
-from support.images import write_aci
+from support.images import write_web_aci
 from support.snapshot import snapshot
 
-MANIFEST = {
-    "acKind": "ImageManifest",
-    "acVersion": "0.8.11",
-    "name": "web",
-    "labels": [{"name": "os", "value": "linux"}, {"name": "arch", "value": "amd64"}],
-    "app": {
-        "exec": ["/bin/busybox"],
-        "user": "0",
-        "group": "0",
-        "environment": [{"name": "PATH", "value": "/bin:/usr/bin"}],
-        "ports": [{"name": "http", "protocol": "tcp", "port": 80}],
-    },
-}
 SHOW = (
     "mkdir -p /www; gateway=$(ip route | sed -n 's/default via //p' | cut -d' ' -f1);"
     "{ ip addr; cat /etc/resolv.conf /etc/hosts; ping -c 5 -w 10 $gateway >&2 && echo reached; } >/www/index.html;"
@@ -56,7 +43,7 @@ def test_a_guest_has_its_addresses_names_and_ports(podium: Podium, busybox_rootf
     }
     with open(other, "w", encoding="utf-8") as f:
         json.dump({"cniVersion": "1.0.0", "name": "lone", "plugins": [plugin]}, f)
-    image = write_aci(os.path.join(test_dir, "web.aci"), json.dumps(MANIFEST).encode(), busybox_rootfs)
+    image = write_web_aci(os.path.join(test_dir, "web.aci"), busybox_rootfs)
     podium("image", "import", image, "--name", "web")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -13,12 +13,6 @@ pytestmark = pytest.mark.usefixtures("host_guard")
 RUN = ("run", "--stage1", "kvm", "--net", "none", "box", "--", "true")
 
 
-@pytest.fixture
-def box(podium: Podium, busybox_oci: str) -> Podium:
-    podium("image", "import", busybox_oci, "--name", "box")
-    return podium
-
-
 def _set(box: Podium, test_dir: str, line: str) -> tuple[str, str]:
     path = os.path.join(test_dir, "kvm.toml")
     with open(box.config, encoding="utf-8") as old, open(path, "w", encoding="utf-8") as new:

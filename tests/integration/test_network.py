@@ -12,6 +12,7 @@ import pytest
 
 from support import network
 from support.command import Podium
+from support.images import write_web_aci
 from support.snapshot import snapshot
 
 GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
@@ -21,22 +22,7 @@ HTTPD = ("--", "sh", "-c", "mkdir -p /www; echo served > /www/index.html; exec h
 @pytest.fixture
 def web(podium: Podium, busybox_rootfs: str, test_dir: str) -> Podium:
     """podium with the image `web` that has a port."""
-    manifest = {
-        "acKind": "ImageManifest",
-        "acVersion": "0.8.11",
-        "name": "web",
-        "labels": [{"name": "os", "value": "linux"}, {"name": "arch", "value": "amd64"}],
-        "app": {
-            "exec": ["/bin/busybox"],
-            "user": "0",
-            "group": "0",
-            "environment": [{"name": "PATH", "value": "/bin:/usr/bin"}],
-            "ports": [{"name": "http", "protocol": "tcp", "port": 80}],
-        },
-    }
-    from support.images import write_aci
-
-    path = write_aci(os.path.join(test_dir, "web.aci"), json.dumps(manifest).encode(), busybox_rootfs)
+    path = write_web_aci(os.path.join(test_dir, "web.aci"), busybox_rootfs)
     podium("image", "import", path, "--name", "web")
     return podium
 

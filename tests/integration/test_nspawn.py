@@ -13,12 +13,6 @@ from support.command import Podium
 pytestmark = pytest.mark.usefixtures("host_guard")
 
 
-@pytest.fixture
-def box(podium: Podium, busybox_oci: str) -> Podium:
-    podium("image", "import", busybox_oci, "--name", "box")
-    return podium
-
-
 def _ended(box: Podium) -> None:
     box("gc", "--grace-period", "0s", "--expire-prepared", "0s")
     assert not box.pods()

@@ -6,19 +6,11 @@ import json
 import os
 from typing import Any
 
-import pytest
-
 from podium import records
 from support.command import Podium
 
 FLY = ("--stage1", "fly", "--net", "host")
 OLD = {"name": "Old_Label!", "value": "x"}
-
-
-@pytest.fixture
-def box(podium: Podium, busybox_oci: str) -> Podium:
-    podium("image", "import", busybox_oci, "--name", "box")
-    return podium
 
 
 def _manifest(podium: Podium, pod: str) -> str:

@@ -114,15 +114,3 @@ class Host:
         if done.returncode or pods or left:
             return f"gc exited {done.returncode} {done.stderr}, {pods}\n  " + "\n  ".join(left)
         return None
-
-
-def points_of(log: str) -> list[str]:
-    """What a log of trace points lists, each as PODIUM_TRACE_KILL names it: the Nth of a process."""
-    points: dict[str, None] = {}
-    seen: dict[tuple[str, str], int] = {}
-    with open(log, encoding="utf-8") as f:
-        for line in f:
-            _, pid, point = line.rstrip("\n").split(" ", 2)
-            seen[pid, point] = seen.get((pid, point), 0) + 1
-            points[f"{point}#{seen[pid, point]}"] = None
-    return list(points)

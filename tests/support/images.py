@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -97,3 +98,21 @@ def write_aci(path: str, manifest: bytes, rootfs: str) -> str:
         tar.addfile(info, io.BytesIO(manifest))
         tar.add(rootfs, "rootfs")
     return path
+
+
+def write_web_aci(path: str, rootfs: str) -> str:
+    """An ACI `web` of a busybox, with a port `http`; returns its path."""
+    manifest = {
+        "acKind": "ImageManifest",
+        "acVersion": "0.8.11",
+        "name": "web",
+        "labels": [{"name": "os", "value": "linux"}, {"name": "arch", "value": "amd64"}],
+        "app": {
+            "exec": ["/bin/busybox"],
+            "user": "0",
+            "group": "0",
+            "environment": [{"name": "PATH", "value": "/bin:/usr/bin"}],
+            "ports": [{"name": "http", "protocol": "tcp", "port": 80}],
+        },
+    }
+    return write_aci(path, json.dumps(manifest).encode(), rootfs)

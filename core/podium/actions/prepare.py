@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from podium import __version__
 from podium.actions.context import Context
 from podium.clock import rfc3339
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
+from podium.linux.lockfile import locked
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
 from podium.pods import lifecycle, lock
@@ -142,9 +142,7 @@ def _name_reserved(context: Context, name: str | None) -> Iterator[None]:
         return
     if not lifecycle.valid_name(name):
         raise BadInput(f"{name!r} is no pod name: use 1 to 63 of a-z 0-9 - _ .", subject=name)
-    fd = os.open(context.data.at("locks", "names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with locked(context.data.at("locks", "names")):
         taken = [p for p in lifecycle.scan(context.data) if p.phase not in (EXITED_GARBAGE, GARBAGE)]
         for pod in lifecycle.named(taken, name):
             raise InUse(
@@ -153,8 +151,6 @@ def _name_reserved(context: Context, name: str | None) -> Iterator[None]:
                 subject=name,
             )
         yield
-    finally:
-        os.close(fd)
 
 
 def _given(request: PodRequest) -> PodManifest | None:

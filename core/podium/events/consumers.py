@@ -6,11 +6,11 @@ installed is remembered in cache/, under what the folders of sys.path looked lik
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 
 from podium.events import log
+from podium.linux.lockfile import locked
 from podium.paths import DataDir
 from podium.quickjson import dumps, loads
 
@@ -104,20 +104,16 @@ def advance(data: DataDir, seq: int) -> None:
     write_atomic(os.path.join(data.events, CURSOR), b"%d" % seq, 0o600, durable=False)
 
 
-def open_lock(data: DataDir) -> int:
-    """The file that whoever delivers holds locked."""
-    path = os.path.join(data.events, "deliver")
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def lock(data: DataDir) -> str:
+    """Path of the file that whoever delivers holds locked."""
+    return os.path.join(data.events, "deliver")
 
 
 def _pass_over(data: DataDir, last: int) -> None:
     """Nobody is to be told of what was logged so far, also not whoever is installed later."""
-    fd = open_lock(data)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if cursor(data) < last:
-            advance(data, last)
+        with locked(lock(data), wait=False):
+            if cursor(data) < last:
+                advance(data, last)
     except BlockingIOError:
         pass  # somebody delivers, so there was somebody to deliver to
-    finally:
-        os.close(fd)

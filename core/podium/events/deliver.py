@@ -7,7 +7,6 @@ goes wrong is kept in events/failures. A kill repeats the event that was being d
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from podium.errors import Corrupt
 from podium.events import consumers, log, toml_hooks
 from podium.events.record import Event
 from podium.linux.files import write_atomic
+from podium.linux.lockfile import locked
 from podium.named import NamedTuple
 from podium.paths import DataDir
 from podium.trace import trace
@@ -116,10 +116,8 @@ def _keep(data: DataDir, event: Event, outcome: Outcome) -> None:
 
 def deliver(data: DataDir, folder: str) -> None:
     """Tell everybody of everything that is new. Waits for whoever is at it."""
-    fd = consumers.open_lock(data)
-    try:
-        # Waiting, not giving up: who holds it may have read the log just before our event was there.
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    # Waiting, not giving up: who holds it may have read the log just before our event was there.
+    with locked(consumers.lock(data)):
         hooks, plugins, done = toml_hooks.load(folder)[0], consumers.scan(), consumers.cursor(data)
         for event in log.read(data, done):
             for outcome in tell(event, hooks, plugins):
@@ -127,8 +125,6 @@ def deliver(data: DataDir, folder: str) -> None:
                     _keep(data, event, outcome)
             trace("event:told")
             consumers.advance(data, event.seq)
-    finally:
-        os.close(fd)
 
 
 def main(root: str, folder: str, mounts: str = "") -> None:

@@ -6,13 +6,13 @@ readers pass over it. Lines are not fsynced: a power failure may cost the last s
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from podium import records
 from podium.clock import rfc3339
 from podium.errors import Corrupt
 from podium.events.record import Event
+from podium.linux.lockfile import locked
 from podium.paths import DataDir
 
 TYPE_CHECKING = False
@@ -27,9 +27,7 @@ _TAILS = (1 << 12, 1 << 16, 1 << 22)  # bytes at the end of the log that are loo
 def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BYTES) -> int:
     """Append events in order; returns the number of the last. Raises OSError."""
     os.makedirs(data.events, mode=0o700, exist_ok=True)
-    lock = os.open(os.path.join(data.events, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(os.path.join(data.events, "lock")):
         path = os.path.join(data.events, "log")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -47,8 +45,6 @@ def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BY
             os.close(fd)
         if size + len(lines) > rotate_bytes:
             _rotate(data)
-    finally:
-        os.close(lock)
     return seq
 
 

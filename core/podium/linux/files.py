@@ -65,6 +65,14 @@ def rename_noreplace(old: str, new: str) -> None:
     syscalls.renameat2(syscalls.AT_FDCWD, old, syscalls.AT_FDCWD, new, RENAME_NOREPLACE)
 
 
+def sha256(path: str) -> str:
+    """Hex digest of a file."""
+    import hashlib
+
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def close_all_but(keep: set[int]) -> None:
     """Close all descriptors that this process has, but for those."""
     low = 0

@@ -106,7 +106,7 @@ def _fork(cgroup: str | None, parent: int, path: str, env: Mapping[str, str], st
     import signal
 
     from podium.linux import cgroup as cgroups
-    from podium.linux import procs
+    from podium.linux import procs, signals
 
     at = cgroups.tracking()
     pid = cgroups.fork(cgroup, at) if cgroup else os.fork()
@@ -116,8 +116,8 @@ def _fork(cgroup: str | None, parent: int, path: str, env: Mapping[str, str], st
         if cgroup:
             cgroups.enter(cgroup, at=at)
         procs.die_with_parent(signal.SIGKILL, parent)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
+        signals.reset()
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(stdin, 0)
         os.dup2(stdout, 1)
         if path == BUILT_IN:

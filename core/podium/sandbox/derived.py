@@ -7,19 +7,14 @@ next one, or removed by gc. A pod keeps its tree, and the tree keeps its image.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from contextlib import contextmanager
 
 from podium import records
 from podium.errors import Corrupt, Failed, HostLacks
-from podium.linux.files import fsync_dir, write_atomic
+from podium.linux.files import fsync_dir, sha256, write_atomic
+from podium.linux.lockfile import locked
 from podium.paths import DataDir
 from podium.trace import trace
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PROGRAM = "mkfs.erofs"
 _IMAGE, _RECORD, _TEMPORARY = ".img", ".json", ".part"
@@ -43,7 +38,7 @@ def tree_image(data_root: str, image_id: str, rootfs: str) -> str:
     path = _path(data, tree, _IMAGE)
     if _untouched(data, tree):
         return path
-    with locked(data, f"erofs-{tree[:2]}"):
+    with locked(_lock(data, tree)):
         if fault(data, tree) is None:
             _record(data, tree, digest(path))  # it was copied or moved
         else:
@@ -53,7 +48,7 @@ def tree_image(data_root: str, image_id: str, rootfs: str) -> str:
 
 def rebuild(data: DataDir, tree: str, image_id: str) -> None:
     """Make a tree's image again, whatever is there; who has the old one open keeps it. Raises as `tree_image`."""
-    with locked(data, f"erofs-{tree[:2]}"):
+    with locked(_lock(data, tree)):
         _make(data, tree, image_id, data.rootfs(tree))
 
 
@@ -97,7 +92,7 @@ def sweep(data: DataDir) -> int:
             freed += _unlink(os.path.join(data.erofs, name))
         elif suffix == _TEMPORARY:
             try:
-                with locked(data, f"erofs-{tree[:2]}", wait=False):
+                with locked(_lock(data, tree), wait=False):
                     freed += _unlink(os.path.join(data.erofs, name))
             except BlockingIOError:
                 continue  # its maker is at work
@@ -106,10 +101,11 @@ def sweep(data: DataDir) -> int:
 
 def digest(path: str) -> str:
     """`sha256:<hex>` of a file."""
-    import hashlib
+    return f"sha256:{sha256(path)}"
 
-    with open(path, "rb") as f:
-        return "sha256:" + hashlib.file_digest(f, "sha256").hexdigest()
+
+def _lock(data: DataDir, tree: str) -> str:
+    return os.path.join(data.locks, f"erofs-{tree[:2]}")
 
 
 def _make(data: DataDir, tree: str, image_id: str, rootfs: str) -> None:
@@ -180,14 +176,3 @@ def _unlink(path: str) -> int:
     except FileNotFoundError:
         return 0
     return size
-
-
-@contextmanager
-def locked(data: DataDir, name: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file alone; without `wait`, BlockingIOError if somebody else does."""
-    fd = os.open(os.path.join(data.locks, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(fd)

@@ -35,11 +35,6 @@ class IdRange:
         self.base = base
         self._claim = claim
 
-    @property
-    def claim(self) -> int:
-        """The descriptor that holds the range."""
-        return self._claim.fileno()
-
     def close(self) -> None:
         """Let go of it, once no process of the pod is left."""
         self._claim.close()

@@ -16,10 +16,10 @@ import os
 from podium import records
 from podium.errors import BadInput, Corrupt, HostLacks, NotFound
 from podium.linux.files import fsync_dir, write_atomic
+from podium.linux.lockfile import locked
 from podium.named import NamedTuple
 from podium.paths import PHASES, DataDir
 from podium.sandbox.derived import digest as file_digest
-from podium.sandbox.derived import locked
 from podium.trace import trace
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def obtain(data_root: str, source: str | None = None) -> Kernel:
     stat = os.stat(path)
     key = [path, stat.st_ino, stat.st_size, stat.st_mtime_ns]
     os.makedirs(data.kernels, mode=0o755, exist_ok=True)
-    with locked(data, _LOCK):
+    with locked(os.path.join(data.locks, _LOCK)):
         current = _current(data)
         if current.get("source") == key:
             try:
@@ -121,7 +121,7 @@ def sweep(data: DataDir, *, dry_run: bool = False) -> list[str]:
         return []
     removed: list[str] = []
     try:
-        with locked(data, _LOCK, wait=False):
+        with locked(os.path.join(data.locks, _LOCK), wait=False):
             used = _used(data)
             for name in names:
                 digest = name.replace("-", ":", 1)

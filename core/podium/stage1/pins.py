@@ -20,7 +20,7 @@ from podium.errors import Corrupt, PluginRefused
 from podium.named import NamedTuple
 from podium.paths import DataDir
 from podium.stage1.registry import Plugin, locate
-from podium.stage1.sources import Root, Sources, digests, files, sha256, sources_of, stamp, walk
+from podium.stage1.sources import Root, Sources, digests, files, sources_of, stamp, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def verify(data: DataDir, pin: str) -> dict[str, Any]:
         FileNotFoundError: it is not stored.
         Corrupt: a file is missing, altered or not its own.
     """
+    from podium.linux.files import sha256
+
     folder = data.pin(pin)
     what = f"the pin {pin}"
     content = records.read(os.path.join(folder, FILE), what)

@@ -127,16 +127,10 @@ def files(roots: tuple[Root, ...]) -> list[tuple[str, str, os.stat_result]]:
     return found
 
 
-def sha256(path: str) -> str:
-    """Hex digest of a file."""
-    import hashlib
-
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
 def digests(roots: tuple[Root, ...]) -> dict[str, str]:
     """Name in the pin → sha256 of every file below the roots."""
+    from podium.linux.files import sha256
+
     return {name: sha256(path) for name, path, _ in files(roots)}
 
 

@@ -9,29 +9,21 @@ Order, where several are held: import, tree, store, records.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from contextlib import contextmanager
 
+from podium.linux import lockfile
 from podium.paths import DataDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 STORE, RECORDS = "store", "records"
 
 
-@contextmanager
-def locked(data: DataDir, name: str, *, shared: bool = False) -> Iterator[None]:
+def locked(data: DataDir, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
     """Hold a lock, waiting for it."""
-    path = os.path.join(data.locks, name)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+    return lockfile.locked(os.path.join(data.locks, name), shared=shared)
 
 
 def holders(path: str) -> str:

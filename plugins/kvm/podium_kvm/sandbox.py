@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import NoReturn
 
 from podium.errors import Failed
-from podium.linux import caps, cgroup, procs
+from podium.linux import caps, cgroup, procs, signals
 from podium.linux.procs import Process
 from podium.net.tap import Tap
 from podium.sandbox.launch import Launch
@@ -189,8 +189,7 @@ class KvmSandbox:
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
             procs.die_with_parent(signal.SIGKILL, parent)
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
+            signals.reset()
             os.execvpe(argv[0], argv, {"PATH": _PATH})
         except BaseException as e:
             os.write(2, f"{argv[0]}: {e}\n".encode())

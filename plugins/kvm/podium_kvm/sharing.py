@@ -15,7 +15,7 @@ import socket
 from typing import NoReturn
 
 from podium.errors import HostLacks
-from podium.linux import cgroup, mount, procs
+from podium.linux import cgroup, mount, procs, signals
 from podium.sandbox import volumes
 from podium.types import Mount, Pod
 
@@ -74,8 +74,7 @@ def _become_virtiofsd(pod: Pod, found: str, listening: socket.socket, cgroup_pat
             for wanted in app.mounts:
                 _place(pod, wanted, at)
         listening.set_inheritable(True)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+        signals.reset()
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         source = at.replace(",", "\\,")

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from podium.errors import Failed, HostLacks
-from podium.linux import caps, cgroup, mount, namespaces, procs
+from podium.linux import caps, cgroup, mount, namespaces, procs, signals
 from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir
 from podium.net import files
@@ -204,8 +204,7 @@ class NspawnSandbox:
         try:
             cgroup.enter(self._cgroup)
             procs.die_with_parent(signal.SIGKILL, parent)
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
+            signals.reset()
             os.dup2(stdin, 0)
             os.execvpe(argv[0], argv, {**ENVIRONMENT, "NOTIFY_SOCKET": notify})
         except BaseException as e:
