@@ -14,8 +14,6 @@ from podium.pods import lifecycle
 from podium.sandbox import derived, kernels
 from podium.store import index
 
-_TAKEN = "'podium fsck --repair' takes it away"
-
 
 def check_index(data: DataDir, report: Report, lost: Lost) -> None:
     """The index against the records that it is a copy of."""
@@ -40,10 +38,10 @@ def check_derived(data: DataDir, report: Report, lost: Lost) -> None:
     for name in names(data.erofs):
         path = os.path.join(data.erofs, name)
         tree, ending = os.path.splitext(name)
-        if is_temporary(name) or (ending == ".part" and is_free(data.at("locks", f"erofs-{tree[:2]}"))):
-            _leftover(report, lost, "temporary", path, f"{path} was never finished")
+        if is_temporary(name) or (ending == ".part" and is_free(derived.lock(data, tree))):
+            report.leftover("temporary", path, f"{path} was never finished", partial(lost.move, path))
         elif ending in (".img", ".json") and not os.path.isdir(data.tree(tree)):
-            _leftover(report, lost, "erofs-orphan", path, f"{path} is of a tree that is gone")
+            report.leftover("erofs-orphan", path, f"{path} is of a tree that is gone", partial(lost.move, path))
         elif ending == ".img" and (fault := derived.fault(data, tree)) is not None:
             report.count("erofs")
             advice = "nothing is lost: it is made again at its next use"
@@ -57,8 +55,8 @@ def check_kernels(data: DataDir, report: Report, lost: Lost) -> None:
     found = names(data.kernels)
     for name in found:
         path = os.path.join(data.kernels, name)
-        if is_temporary(name) or (name.startswith(".") and is_free(data.at("locks", "kernels"))):
-            _leftover(report, lost, "temporary", path, f"{path} was never finished")
+        if is_temporary(name) or (name.startswith(".") and is_free(kernels.lock(data))):
+            report.leftover("temporary", path, f"{path} was never finished", partial(lost.move, path))
         elif name.startswith("sha256-"):
             report.count("kernels")
             fault = kernels.fault(data, "sha256:" + name.removeprefix("sha256-"))
@@ -67,7 +65,7 @@ def check_kernels(data: DataDir, report: Report, lost: Lost) -> None:
                 report.add("kernel-damaged", name, fault, advice, fix=partial(lost.move, path))
     for pod in lifecycle.scan(data):
         try:
-            wanted = records.read_bytes(os.path.join(pod.path, "stage1", "kernel"), 200).decode("ascii", "replace")
+            wanted = records.read_bytes(os.path.join(pod.path, kernels.POD_RECORD), 200).decode("ascii", "replace")
         except (OSError, LimitExceeded):
             continue
         name = wanted.strip().replace(":", "-")
@@ -82,7 +80,7 @@ def check_events(data: DataDir, report: Report, lost: Lost) -> None:
     for name in names(data.events):
         path = os.path.join(data.events, name)
         if is_temporary(name):
-            _leftover(report, lost, "temporary", path, f"{path} was never finished")
+            report.leftover("temporary", path, f"{path} was never finished", partial(lost.move, path))
         elif name == "log" or name.startswith("log."):
             with open(path, "rb") as f:
                 bad = sum(not _is_whole(line) for line in f)
@@ -114,13 +112,11 @@ def check_temporaries(data: DataDir, report: Report, lost: Lost) -> None:
             message = f"{path} is a pod that was not deleted to its end"
             report.add("temporary", path, message, "'podium gc' deletes the rest", damage=False)
         else:
-            _leftover(report, lost, "temporary", path, f"{path} was never finished, and its maker is gone")
+            report.leftover(
+                "temporary", path, f"{path} was never finished, and its maker is gone", partial(lost.move, path)
+            )
     for folder in (data.backup, data.root, data.cache):
         for name in names(folder):
             if is_temporary(name):
                 path = os.path.join(folder, name)
-                _leftover(report, lost, "temporary", path, f"{path} was never finished")
-
-
-def _leftover(report: Report, lost: Lost, kind: str, path: str, message: str) -> None:
-    report.add(kind, path, message, _TAKEN, damage=False, fix=lambda: lost.move(path))
+                report.leftover("temporary", path, f"{path} was never finished", partial(lost.move, path))

@@ -23,7 +23,8 @@ def check_pins(data: DataDir, report: Report, lost: Lost, pods: Pods) -> None:
     for name in names(data.pins):
         path = data.pin(name)
         if not name.startswith("sha256-"):
-            _leftover(report, lost, "temporary" if is_temporary(name) else "pin-odd", path, f"{path} is no pin")
+            kind = "temporary" if is_temporary(name) else "pin-odd"
+            report.leftover(kind, name, f"{path} is no pin", partial(lost.move, path))
             continue
         report.count("pins")
         fault, made = None, True
@@ -40,7 +41,7 @@ def check_pins(data: DataDir, report: Report, lost: Lost, pods: Pods) -> None:
         elif made:
             report.add("pin-damaged", name, fault, "no pod needs it", fix=partial(lost.move, path))
         else:
-            _leftover(report, lost, "pin-half-made", path, fault)
+            report.leftover("pin-half-made", name, fault, partial(lost.move, path))
     for name in sorted(pods.pins.keys() - set(names(data.pins))):
         _renew(data, report, lost, pods, name, "pin-missing", f"the pin {name} is missing")
 
@@ -60,8 +61,3 @@ def _renew(data: DataDir, report: Report, lost: Lost, pods: Pods, name: str, kin
         return "stored again from what is installed" + (f", the old one {moved}" if moved else "")
 
     report.add(kind, name, f"{fault}; needed by pod {', '.join(users[:5])}", _ADVICE, fix=store)
-
-
-def _leftover(report: Report, lost: Lost, kind: str, path: str, message: str) -> None:
-    advice = "'podium fsck --repair' takes it away"
-    report.add(kind, os.path.basename(path), message, advice, damage=False, fix=lambda: lost.move(path))

@@ -51,7 +51,9 @@ class Pods:
     def _take(self, pod: PodRef) -> None:
         if not is_uuid(pod.uuid):
             if is_temporary(pod.uuid):
-                self._leftover("temporary", pod.path, f"{pod.path} was never finished")
+                self._report.leftover(
+                    "temporary", pod.path, f"{pod.path} was never finished", partial(self._lost.move, pod.path)
+                )
             else:
                 message = f"{pod.path} is no pod's, and nothing of podium's looks at it"
                 self._report.add("pod-odd", pod.path, message, "move it elsewhere", damage=False)
@@ -106,7 +108,9 @@ class Pods:
             for name in names(os.path.join(pod.path, folder)):
                 if is_temporary(name):
                     path = os.path.join(pod.path, folder, name)
-                    self._leftover("temporary", path, f"{path} was never finished")
+                    self._report.leftover(
+                        "temporary", path, f"{path} was never finished", partial(self._lost.move, path)
+                    )
         if pod.phase == EMBRYO:
             return
         self._check_ledger(pod)
@@ -169,7 +173,3 @@ class Pods:
         elif found is not None and {a.name for a in parse_pod(data, own=True).apps} != {a.name for a in found.apps}:
             message = f"manifest and envelope of pod {pod.uuid} name different apps"
             self._report.add("pod-manifest", pod.uuid, message, _GC)
-
-    def _leftover(self, kind: str, path: str, message: str) -> None:
-        advice = "'podium fsck --repair' takes it away"
-        self._report.add(kind, path, message, advice, damage=False, fix=lambda: self._lost.move(path))

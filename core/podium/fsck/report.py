@@ -85,6 +85,10 @@ class Report:
             else:
                 self._fix(len(self.findings) - 1, fix, mends)
 
+    def leftover(self, kind: str, subject: str, message: str, take_away: Callable[[], str]) -> None:
+        """Note what nobody needs, and take it away if repairs are wanted; it is no damage."""
+        self.add(kind, subject, message, "'podium fsck --repair' takes it away", damage=False, fix=take_away)
+
     def finish(self) -> None:
         """Do the repairs that were put off."""
         for number, fix, mends in self._later:

@@ -38,7 +38,7 @@ def tree_image(data_root: str, image_id: str, rootfs: str) -> str:
     path = _path(data, tree, _IMAGE)
     if _untouched(data, tree):
         return path
-    with locked(_lock(data, tree)):
+    with locked(lock(data, tree)):
         if fault(data, tree) is None:
             _record(data, tree, digest(path))  # it was copied or moved
         else:
@@ -48,7 +48,7 @@ def tree_image(data_root: str, image_id: str, rootfs: str) -> str:
 
 def rebuild(data: DataDir, tree: str, image_id: str) -> None:
     """Make a tree's image again, whatever is there; who has the old one open keeps it. Raises as `tree_image`."""
-    with locked(_lock(data, tree)):
+    with locked(lock(data, tree)):
         _make(data, tree, image_id, data.rootfs(tree))
 
 
@@ -92,7 +92,7 @@ def sweep(data: DataDir) -> int:
             freed += _unlink(os.path.join(data.erofs, name))
         elif suffix == _TEMPORARY:
             try:
-                with locked(_lock(data, tree), wait=False):
+                with locked(lock(data, tree), wait=False):
                     freed += _unlink(os.path.join(data.erofs, name))
             except BlockingIOError:
                 continue  # its maker is at work
@@ -104,7 +104,8 @@ def digest(path: str) -> str:
     return f"sha256:{sha256(path)}"
 
 
-def _lock(data: DataDir, tree: str) -> str:
+def lock(data: DataDir, tree: str) -> str:
+    """Path of the lock of whoever makes a tree's image."""
     return os.path.join(data.locks, f"erofs-{tree[:2]}")
 
 

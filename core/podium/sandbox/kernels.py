@@ -33,7 +33,7 @@ PLACES = (  # folders of kernels, and of their modules by release
 )
 POD_RECORD = os.path.join("stage1", "kernel")  # in a pod's folder: the digest of its kernel, and a newline
 _HINT = "apt-get install linux-image-cloud-amd64, or name a kernel in the configuration"
-_LOCK, _CURRENT, _PART, _RECORD = "kernels", "current", ".part", "kernel.json"
+_CURRENT, _PART, _RECORD = "current", ".part", "kernel.json"
 
 
 class Kernel(NamedTuple):
@@ -57,7 +57,7 @@ def obtain(data_root: str, source: str | None = None) -> Kernel:
     stat = os.stat(path)
     key = [path, stat.st_ino, stat.st_size, stat.st_mtime_ns]
     os.makedirs(data.kernels, mode=0o755, exist_ok=True)
-    with locked(os.path.join(data.locks, _LOCK)):
+    with locked(lock(data)):
         current = _current(data)
         if current.get("source") == key:
             try:
@@ -86,6 +86,11 @@ def stored(data_root: str, digest: str) -> Kernel:
     if not whole:
         raise NotFound(f"kernel {digest[:19]} is missing or damaged", hint="prepare the pod again", subject=digest)
     return Kernel(record["release"], digest, os.path.join(folder, "vmlinux"), os.path.join(folder, "modules"))
+
+
+def lock(data: DataDir) -> str:
+    """Path of the lock of whoever takes kernels apart or away."""
+    return os.path.join(data.locks, "kernels")
 
 
 def load_order(kernel: Kernel) -> list[str]:
@@ -121,7 +126,7 @@ def sweep(data: DataDir, *, dry_run: bool = False) -> list[str]:
         return []
     removed: list[str] = []
     try:
-        with locked(os.path.join(data.locks, _LOCK), wait=False):
+        with locked(lock(data), wait=False):
             used = _used(data)
             for name in names:
                 digest = name.replace("-", ":", 1)

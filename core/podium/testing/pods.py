@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from podium.paths import PHASES
 from podium.testing import cleanup
 from podium.testing.command import Podium, Result
 from podium.testing.snapshot import Scope, snapshot
@@ -15,7 +16,6 @@ from podium.testing.snapshot import Scope, snapshot
 IMAGE = "box"
 GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
 PATIENCE = 30.0  # seconds, for what is on its way
-_PHASES = ("embryo", "prepare", "prepared", "run", "exited-garbage", "garbage")
 
 
 class Pods:
@@ -107,7 +107,7 @@ class Pods:
     def uuids(self) -> list[str]:
         """Of all pods that there are, as the disk has them."""
         found = []
-        for phase in _PHASES:
+        for phase in PHASES:
             folder = os.path.join(self.podium.dir, "pods", phase)
             found += os.listdir(folder) if os.path.isdir(folder) else []
         return found
@@ -137,6 +137,6 @@ class Pods:
         if uuids := self.uuids():
             self.podium("rm", "--force", *uuids, check=None)
         cleanup.clean_up(self.scope, self._parent)
-        for phase in _PHASES:
+        for phase in PHASES:
             for uuid in self.uuids():
                 cleanup.remove(os.path.join(self.podium.dir, "pods", phase, uuid))
