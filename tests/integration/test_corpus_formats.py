@@ -8,11 +8,12 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from podium import format
-from support import corpus
+from support import corpus, network
 from support.command import Podium
 from support.old_data import unpack
 
@@ -24,6 +25,7 @@ PREFIXES = {1: {"old", "new", "fly", "nspawn"}, 2: {"old", "new", "fly", "nspawn
 PODS = {1: 12, 2: 29}
 IMAGES = {1: {"box"}, 2: {"box", "example.com/aci", "docker", "folder", "tar"}}
 RUNS = "echo ran; read line; exit 5"
+USUAL_BRIDGE = "podium0"  # of the pods that were prepared with a network, as they have it written down
 
 
 def test_there_is_one_for_each_format() -> None:
@@ -37,10 +39,13 @@ def number(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def old(number: int, podium: Podium, test_dir: str) -> Podium:
+def old(number: int, podium: Podium, test_dir: str) -> Iterator[Podium]:
     unpack(number, test_dir)
     assert os.path.isdir(podium.dir)
-    return podium.using(podium.binary, SAMPLE_TRACE=os.path.join(test_dir, "trace"))
+    kept = network.has_bridge(USUAL_BRIDGE)
+    yield podium.using(podium.binary, SAMPLE_TRACE=os.path.join(test_dir, "trace"))
+    if not kept:  # else it is the host's own
+        network.remove_bridge(USUAL_BRIDGE)
 
 
 def _wait_for_a_line(podium: Podium, name: str) -> None:

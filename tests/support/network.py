@@ -20,7 +20,12 @@ def settings(folder: str) -> str:
     )
 
 
-def remove_bridge() -> None:
+def has_bridge(name: str) -> bool:
+    """Whether there is a link of that name."""
+    return os.path.isdir(f"/sys/class/net/{name}")
+
+
+def remove_bridge(name: str = BRIDGE) -> None:
     """The plugin keeps its bridge for the next pod; the session's goes with the session."""
-    if os.path.isdir(f"/sys/class/net/{BRIDGE}"):
-        subprocess.run(["ip", "link", "delete", BRIDGE], check=True)
+    if has_bridge(name):
+        subprocess.run(["ip", "link", "delete", name], check=True)
