@@ -12,6 +12,7 @@ import pytest
 
 from podium import records
 from podium.linux import cgroup
+from podium.paths import PHASES
 from support import damage
 from support.command import Podium
 from support.damage import Answer, Damage, podium_forked
@@ -163,3 +164,42 @@ def test_20_sealed_records_of_wrong_types(morgue: Morgue, file: str, outside: No
             wrong.append(f"status of a pod with {file} as {each.name}: {fault}")
     assert not wrong, "\n".join(wrong)
     _collected(morgue, made)
+
+
+VERBS = (
+    *(("status",), ("inspect",), ("cat-manifest",), ("logs",), ("stop",), ("kill",), ("run-prepared",)),
+    *(("enter",), ("wait", "--timeout", "1s"), ("export",)),
+)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_20_what_is_no_folder_in_a_pods_place(podium: Podium, busybox_oci: str, test_dir: str, kind: str) -> None:
+    """It is told, blocks nothing, and goes when it is named; the pod that a link leads to is as it was."""
+    podium("image", "import", busybox_oci, "--name", "busybox")
+    real = podium.out("prepare", *FLY, "busybox", "--exec", "/bin/true")
+    made: dict[str, str] = {}
+    for phase in PHASES:
+        uuid = str(uuids.uuid4())
+        made[uuid] = os.path.join(podium.dir, "pods", phase, uuid)
+        if kind == "file":
+            damage.write(made[uuid], b"a file")
+        else:
+            os.symlink(os.path.join(podium.dir, "pods", "prepared", real), made[uuid])
+    pods = podium.pods()
+    assert pods.keys() == {real, *made}
+    assert {uuid: pods[uuid]["problem"]["reason"] for uuid in made} == dict.fromkeys(made, "corrupt")
+    for uuid in made:
+        for verb, *options in VERBS:
+            rest = [os.path.join(test_dir, "out.tar")] if verb == "export" else []
+            fault = _fault_of(podium_forked(podium.argv(verb, *options, uuid, *rest)[1:]))
+            assert fault is None, f"{verb} of {made[uuid]}: {fault}"
+    podium("image", "gc", "--grace-period", "0s")
+    told = podium.json("gc", "--grace-period", "0s")
+    assert {kept["uuid"] for kept in told["kept"]} == {*made} and told["failed"] == []
+    assert all("podium rm" in kept["reason"] for kept in told["kept"])
+    moved, *removed = made
+    podium("rm", *removed)
+    assert {found["kind"] for found in podium.json("fsck", "--repair")["findings"]} == {"pod-odd"}
+    assert not os.path.lexists(made[moved]) and podium.pods().keys() == {real}
+    podium("run-prepared", real)
+    podium("rm", real)

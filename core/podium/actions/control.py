@@ -15,7 +15,7 @@ from podium.errors import BadUsage, Corrupt, Failed, NewerFormat, NotFound, Plug
 from podium.events.emitter import stopping
 from podium.paths import DEFAULT_CGROUP
 from podium.pods import envelope as envelopes
-from podium.pods import status
+from podium.pods import lifecycle, status
 from podium.stage1.dispatch import Dispatcher
 
 TYPE_CHECKING = False
@@ -142,6 +142,9 @@ def remove(context: Context, ref: str, force: bool) -> None:
     from podium.gc.collector import collect
 
     info = observe.look(context.data, ref)
+    if lifecycle.is_odd(info.path):
+        os.unlink(info.path)  # a file by a pod's name
+        return
     deadline = time.monotonic() + _HELD
     while info.state == "running" and info.problem is not None and time.monotonic() < deadline:
         time.sleep(0.02)  # its supervisor has ended: somebody who collects holds it for a moment

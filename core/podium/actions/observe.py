@@ -126,13 +126,17 @@ def list_pods(data: DataDir) -> list[PodInfo]:
     cgroups = _Cgroups()
     found: dict[str, PodInfo] = {}
     for pod in lifecycle.scan(data):
-        try:
-            info = _look(data, pod, cgroups)
-        except OSError as e:
-            info = _unreadable(pod, e)
+        info = _look_at(data, pod, cgroups)
         if info is not None:
             found[pod.uuid] = info  # one that moved on meanwhile is seen twice: the later phase counts
     return list(found.values())
+
+
+def _look_at(data: DataDir, pod: PodRef, cgroups: _Cgroups) -> PodInfo | None:
+    try:
+        return _look(data, pod, cgroups)
+    except OSError as e:
+        return _unreadable(pod, e)
 
 
 def _unreadable(pod: PodRef, error: OSError) -> PodInfo:
@@ -143,7 +147,7 @@ def _unreadable(pod: PodRef, error: OSError) -> PodInfo:
 
 def look(data: DataDir, ref: str) -> PodInfo:
     """One pod. Raises NotFound, BadUsage, Ambiguous."""
-    info = _look(data, lifecycle.find(data, ref), _Cgroups())
+    info = _look_at(data, lifecycle.find(data, ref), _Cgroups())
     if info is None:
         raise NotFound(f"no pod {ref!r}", subject=ref)
     return info

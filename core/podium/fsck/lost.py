@@ -22,6 +22,7 @@ class Lost:
     def move(self, path: str) -> str:
         """Move a file or folder of the data directory there; returns what was done, for people."""
         target = self._target(path)
+        trace("fsck:move")
         os.rename(path, target)
         trace("fsck:moved")
         fsync_dir(os.path.dirname(target))
@@ -33,6 +34,7 @@ class Lost:
         if os.path.lexists(path):
             target = self._target(path)
             shutil.copy2(path, target, follow_symlinks=False)
+            trace("fsck:copied")
             fsync_dir(os.path.dirname(target))
 
     def _target(self, path: str) -> str:

@@ -16,7 +16,7 @@ from podium.pods import envelope as envelopes
 from podium.pods import lock, status
 from podium.pods.envelope import Envelope
 from podium.pods.ledger import PodLedger
-from podium.pods.lifecycle import GC_FAILED, PodRef, is_uuid
+from podium.pods.lifecycle import GC_FAILED, PodRef, is_odd, is_uuid
 from podium.pods.manifest_fault import manifest_fault
 
 TYPE_CHECKING = False
@@ -57,6 +57,11 @@ class Pods:
             else:
                 message = f"{pod.path} is no pod's, and nothing of podium's looks at it"
                 self._report.add("pod-odd", pod.path, message, "move it elsewhere", damage=False)
+            return
+        if is_odd(pod.path):
+            self._report.leftover(
+                "pod-odd", pod.path, f"{pod.path} is no folder, so no pod", partial(self._lost.move, pod.path)
+            )
             return
         found: Envelope | None = None
         self._report.count("pods")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podium.errors import PodiumError
 from podium.named import NamedTuple
+from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,10 +97,13 @@ class Report:
         self._later.clear()
 
     def _fix(self, number: int, fix: Callable[[], str], mends: bool) -> None:
+        kind = self.findings[number].kind
+        trace(f"fsck:repair:{kind}")
         try:
             self.findings[number] = self.findings[number]._replace(repaired=fix(), mended=mends)
         except (PodiumError, OSError) as e:
             self.findings[number] = self.findings[number]._replace(failed=str(e))
+        trace(f"fsck:repaired:{kind}")
 
     @property
     def damaged(self) -> bool:

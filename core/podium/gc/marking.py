@@ -7,7 +7,7 @@ import os
 from podium.errors import Corrupt, HostLacks, PodiumError
 from podium.gc import grace, knowledge
 from podium.gc.knowledge import Known
-from podium.gc.report import Failure, Kept
+from podium.gc.report import NO_FOLDER, Failure, Kept
 from podium.linux import cgroup
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
@@ -72,6 +72,8 @@ class Marker:
                 self._consider(pod)
             except FileNotFoundError:
                 continue  # somebody else was quicker
+            except NotADirectoryError:
+                self.done.kept.append(Kept(pod.uuid, NO_FOLDER))
             except (PodiumError, OSError) as e:
                 reason = e.reason if isinstance(e, PodiumError) else "os-error"
                 self.done.failed.append(Failure(pod.uuid, reason, str(e), 0))

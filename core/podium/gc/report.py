@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA = "podium.gc/1"
+NO_FOLDER = "it is no folder, so no pod of podium's: 'podium rm' removes it, 'podium fsck --repair' puts it aside"
 
 
 class Kept(NamedTuple):

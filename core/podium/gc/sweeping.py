@@ -9,7 +9,7 @@ from podium.events.emitter import COLLECTED
 from podium.gc import audit, grace, knowledge, reclaim
 from podium.gc.deletion import Deletion
 from podium.gc.marking import cgroup_paths
-from podium.gc.report import Dispatched, Failure, GcReport, Kept, Released
+from podium.gc.report import NO_FOLDER, Dispatched, Failure, GcReport, Kept, Released
 from podium.named import NamedTuple
 from podium.paths import EXITED_GARBAGE, GARBAGE, DataDir
 from podium.pods import lifecycle, lock
@@ -107,7 +107,11 @@ class Sweep:
 
     def _begin(self, pod: PodRef, wait: bool) -> _Job | None:
         """Lock a pod that is due, and ask the plugin to release what it took; None: there is nothing more to do."""
-        locked = lifecycle.lock_pod(self._data, pod)
+        try:
+            locked = lifecycle.lock_pod(self._data, pod)
+        except NotADirectoryError:
+            self._report.kept.append(Kept(pod.uuid, NO_FOLDER))
+            return None
         while locked is not None and locked[1] is None and wait:
             lock.wait_free(locked[0].path)
             locked = lifecycle.lock_pod(self._data, pod)

@@ -60,6 +60,11 @@ def scan(data: DataDir) -> list[PodRef]:
     return pods
 
 
+def is_odd(path: str) -> bool:
+    """Whether there is something in a pod's place that is no folder: a file or link that podium did not make."""
+    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+
+
 def find(data: DataDir, ref: str) -> PodRef:
     """The pod that `ref` names: a full uuid, a name, or an unambiguous prefix of a uuid of 4 hex digits or more.
 
@@ -69,9 +74,13 @@ def find(data: DataDir, ref: str) -> PodRef:
         Ambiguous: it fits several.
     """
     if is_uuid(ref):
-        for phase in PHASES:
-            if os.path.isdir(path := data.pod(phase, ref)):
-                return PodRef(phase, ref, path)
+        places = [PodRef(phase, ref, data.pod(phase, ref)) for phase in PHASES]
+        for pod in places:
+            if os.path.isdir(pod.path):
+                return pod
+        for pod in places:
+            if os.path.lexists(pod.path):
+                return pod  # no folder: a pod by name only, which can be shown and removed
         raise NotFound(f"no pod {ref}", hint="'podium list' shows all pods", subject=ref)
     prefix = len(ref) >= MIN_PREFIX and _is_prefix(ref)
     if not prefix and not valid_name(ref):

@@ -1,0 +1,108 @@
+"""Fault 1 in `fsck --repair`: killed at each of its steps, it is done again, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from podium.paths import DataDir
+from podium.store import index
+from podium.testing.checks.leaks import reached
+from support import sweep
+from support.command import Podium
+from support.damage import podium_forked
+from support.snapshot import Scope
+from support.store_damage import CASES, content
+
+FLY = ("--stage1", "fly", "--net", "host")
+AT_ONCE = (
+    *("format empty", "index truncated", "blob nobody needs", "use of an image that is gone", "tree altered"),
+    *(
+        "erofs without record",
+        "half a tree",
+        "pin altered",
+        "half a pin",
+        "embryo",
+        "workspace",
+        "half a record",
+        "erofs of no tree",
+    ),
+    *("kernel without record", "a file in a pod's place"),
+)
+IN_CI = 8
+
+
+@pytest.fixture(scope="module")
+def damaged(session_dir: str, config_file: str, scope: Scope, busybox_oci: str) -> Iterator[str]:
+    """A data directory with a pod, and all the damage that a repair mends; must not be changed."""
+    made = Podium(os.path.join(session_dir, "repair"), config_file, scope)
+    made("image", "import", busybox_oci, "--name", "box")
+    made("prepare", *FLY, "--name", "ready", "box", "--exec", "/bin/echo", "--", "ran")
+    data = DataDir(made.dir)
+    for case in AT_ONCE:
+        apply, _, _, mended = CASES[case]
+        assert mended
+        apply(data)
+    yield made.dir
+    shutil.rmtree(made.dir)
+
+
+def _copy(damaged: str, podium: Podium) -> DataDir:
+    if os.path.exists(podium.dir):
+        shutil.rmtree(podium.dir)
+    subprocess.run(["cp", "--archive", damaged, podium.dir], check=True)
+    return DataDir(podium.dir)
+
+
+def test_01_a_repair_that_is_killed_is_done_again(damaged: str, podium: Podium, test_dir: str) -> None:
+    log = os.path.join(test_dir, "points")
+    data = _copy(damaged, podium)
+    podium.using(podium.binary, PODIUM_TRACE_LOG=log)("fsck", "--repair")
+    assert podium.json("fsck")["findings"] == []
+    points = reached(log)
+    kinds = {kind for case in AT_ONCE for kind in CASES[case][1]}
+    assert {f"fsck:repaired:{kind}#1" for kind in kinds} <= {*points}, "something was not repaired"
+    wrong = []
+    chosen = sweep.sample(points, IN_CI)
+    for point in chosen:
+        data = _copy(damaged, podium)
+        before = content(data.root)
+        podium.using(podium.binary, PODIUM_TRACE_KILL=point)("fsck", "--repair", check=-9)
+        fault = _fault_after(podium, data, before)
+        if fault is not None:
+            wrong.append(f"{point}: {fault}")
+    sweep.record("SIGKILL at each trace point of fsck --repair", len(chosen), len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
+def _fault_after(podium: Podium, data: DataDir, before: dict[str, bytes]) -> str | None:
+    """What is wrong after the next repair: it mends all, keeps every byte, and the pod runs."""
+    for words in (("fsck", "--repair"), ("fsck", "--format", "json")):
+        done = podium_forked(podium.argv(*words)[1:])
+        if done.code:
+            return f"{words} exited {done.code}: {done.out}{done.err}"
+    if json.loads(done.out)["findings"]:
+        return f"found again: {done.out}"
+    kept = {*content(data.root).values()}
+    gone = sorted(path for path, was in before.items() if was and was not in kept)
+    if gone:
+        return f"deleted: {gone}"
+    ran = podium("run-prepared", "ready", check=None)
+    return None if ran.stdout == "ran\n" else f"the pod does not run: {ran}"
+
+
+def test_the_index_is_that_of_the_records_after_it(damaged: str, podium: Podium) -> None:
+    """Killed between the files of the index: what is left of it leads nobody astray."""
+    data = _copy(damaged, podium)
+    for ending in ("-wal", "-journal"):
+        with open(data.index + ending, "wb") as f:
+            f.write(b"not this index'")
+    podium.using(podium.binary, PODIUM_TRACE_KILL="fsck:moved#2")("fsck", "--repair", check=-9)
+    podium("fsck", "--repair")
+    assert index.fault(data) is None
+    assert [image["name"] for image in podium.json("image", "list")["images"]] == ["box"]
