@@ -28,7 +28,7 @@ def unpacked(session_dir: str) -> Iterator[str]:
     """Data of format 1; must not be changed."""
     folder = os.path.join(session_dir, "migrations")
     os.mkdir(folder)
-    yield unpack(1, folder)
+    yield unpack("format-1", folder)
     cleanup.remove_folder(folder)
 
 

@@ -1,9 +1,9 @@
-"""Write the next data directory of the corpus: `python tests/support/make_corpus.py format-1`.
+"""Write the next data directory of the corpus: `python tests/support/make_corpus.py format-N [PREFIX…]`.
 
-It is what today's podium writes: an image from each importer, and pods of fly, nspawn (without and with a network) and
-the sample plugin (in two versions) that are prepared, exited, marked, gc-failed, and running when all was killed. Run
-it once for each format, from a clean checkout of the commit that lands the format; what is in tests/corpus/ is never
-written again.
+It is what today's podium writes: an image from each importer, and pods of fly, nspawn (without and with a network), kvm
+and the sample plugin (in two versions) that are prepared, exited, marked, gc-failed, and running when all was killed.
+Prefixes of pods' names choose some of the stage1s (`kvm`). Run it once for each format, from a clean checkout of the
+commit that lands the format; what is in tests/corpus/ is never written again.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ class _Maker:
     def pods(self, stage1: tuple[str, ...], prefix: str) -> None:
         """One pod in each state that is older than any gc."""
         new = (*stage1, "--label", "corpus=yes")
-        if prefix != "kvm":  # it could be run with the very kernel of the machine that wrote it only
-            self.podium("prepare", *new, "--name", f"{prefix}-prepared", "box", "--", "sh", "-c", READY)
+        self.podium("prepare", *new, "--name", f"{prefix}-prepared", "box", "--", "sh", "-c", READY)
+        if prefix == "kvm":  # to be run where its kernel is not to be had
+            self.podium("prepare", *new, "--name", f"{prefix}-homeless", "box", "--", "sh", "-c", READY)
         self.podium("run", *new, "--name", f"{prefix}-exited", "box", "--", "sh", "-c", "exit 3", code=3)
         self.podium("run", *new, "--name", f"{prefix}-crashed", "-d", "box", "--", "sleep", "1000")
         pod = json.loads(self.podium("status", f"{prefix}-crashed", "--format", "json"))["pod"]
@@ -102,14 +103,14 @@ STAGE1S = {
 }
 
 
-def make(name: str) -> str:
-    """Write corpus/<name>.tar.xz; returns its path."""
+def make(name: str, prefixes: tuple[str, ...]) -> str:
+    """Write corpus/<name>.tar.xz with pods of these stage1s; returns its path."""
     target = os.path.join(corpus.FOLDER, name + ".tar.xz")
     assert not os.path.exists(target), f"{target} is frozen"
     with tempfile.TemporaryDirectory(prefix="podium-corpus-", dir="/var/tmp") as work:
         maker = _Maker(work)
         try:
-            _fill(maker)
+            _fill(maker, prefixes)
             _pack(work, target + ".new")
         finally:
             foreign = os.path.join(work, "foreign")
@@ -121,30 +122,28 @@ def make(name: str) -> str:
     return target
 
 
-def _fill(maker: _Maker) -> None:
+def _fill(maker: _Maker, prefixes: tuple[str, ...]) -> None:
+    chosen = {prefix: STAGE1S[prefix] for prefix in prefixes}
+    old = {"old": STAGE1S["new"]} if "new" in prefixes else {}
     maker.images()
-    maker.sample("1.0")
-    old = STAGE1S["new"]
-    maker.collected_in_vain(old, "old")
-    maker.marked(old, "old")
-    maker.sample("2.0")
-    for prefix, stage1 in STAGE1S.items():
-        maker.collected_in_vain(stage1, prefix)
-        maker.marked(stage1, prefix)
-    maker.sample("1.0")
-    maker.pods(old, "old")
-    maker.sample("2.0")
-    for prefix, stage1 in STAGE1S.items():
-        maker.pods(stage1, prefix)
+    for version, stage1s in (("1.0", old), ("2.0", chosen)):
+        maker.sample(version)
+        for prefix, stage1 in stage1s.items():
+            maker.collected_in_vain(stage1, prefix)
+            maker.marked(stage1, prefix)
+    for version, stage1s in (("1.0", old), ("2.0", chosen)):
+        maker.sample(version)
+        for prefix, stage1 in stage1s.items():
+            maker.pods(stage1, prefix)
 
 
 def _pack(work: str, target: str) -> None:
-    """Pack all but guests' kernels, which are of the machine, and 60 MB."""
+    """Pack all but guests' kernels themselves, which are a distribution's, and 60 MB: their records stay."""
     argv = ["tar", "--create", "--xz", "--numeric-owner", "--xattrs", "--sort=name", "--file", target]
-    argv += ["--exclude=data/kernels", "--exclude=data/pods/*/*/stage1/vm/initrd", "--sparse"]
+    argv += ["--exclude=data/kernels/*/vmlinux", "--sparse"]
     environment = {**os.environ, "XZ_OPT": "--lzma2=preset=6,dict=64MiB"}
     subprocess.run([*argv, "--directory", work, "data"], env=environment, check=True)
 
 
 if __name__ == "__main__":
-    print(make(sys.argv[1]))
+    print(make(sys.argv[1], tuple(sys.argv[2:]) or tuple(STAGE1S)))

@@ -12,9 +12,9 @@ from support.distributions import REPOSITORY
 COMMITS = {1: "a84ac4f3dd8dfa15b006604c93d70b0b903cb35e"}
 
 
-def unpack(format: int, folder: str) -> str:
-    """Unpack the corpus' data directory of a format below `folder`, with owners and attributes; returns its path."""
-    archive = os.path.join(corpus.FOLDER, f"format-{format}.tar.xz")
+def unpack(name: str, folder: str) -> str:
+    """Unpack a data directory of the corpus below `folder`, with owners and attributes; returns its path."""
+    archive = os.path.join(corpus.FOLDER, f"{name}.tar.xz")
     argv = ["tar", "--extract", "--xz", "--numeric-owner", "--xattrs", "--preserve-permissions", "--file", archive]
     subprocess.run([*argv, "--directory", folder], check=True)
     return os.path.join(folder, "data")
