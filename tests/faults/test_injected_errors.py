@@ -16,7 +16,7 @@ import pytest
 
 from support import sweep
 from support.command import Podium
-from support.crashes import CODES, FLY, GC, IMAGE_GC, TRUE, Host
+from support.crashes import CODES, FLY, GC, IMAGE_GC, NSPAWN, TRUE, Host
 from support.snapshot import Scope, Snapshot
 
 # Kinds of calls, and what goes wrong with them. A name with ? may be missing on this architecture.
@@ -33,7 +33,6 @@ KINDS = {
 WRONG = ("KILL", "ENOSPC", "EIO", "EMFILE")
 _CALL = re.compile(r"(\d+) +(\w+)\(")
 _MOUNTS = ("mount", "umount2", "move_mount", "fsmount", "open_tree", "mount_setattr")
-IN_CI = 3  # injections of each kind of fault into each command
 TOGETHER = 6  # after so many, gc has to find everything that they left
 
 
@@ -45,10 +44,11 @@ class Call(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A command, and what has to be done before each time."""
+    """A command, what has to be done before each time, and how many of its calls are met in CI, of each kind of fault."""
 
     words: tuple[str, ...]
     before: Callable[[Host], object] = lambda host: None
+    in_ci: int = 3
 
 
 def _import(host: Host) -> None:
@@ -65,7 +65,9 @@ CASES = {
     "first_prepare": Case(("prepare", *FLY, *TRUE), lambda host: host.podium(*IMAGE_GC)),  # it makes a pin
     "prepare": Case(("prepare", *FLY, *TRUE)),
     "run": Case(("run", *FLY, *TRUE)),
+    "run_nspawn": Case(("run", *NSPAWN, *TRUE), in_ci=1),
     "gc": Case(GC, _one_of_each),
+    "gc_nspawn": Case(GC, lambda host: host.abandoned(NSPAWN), in_ci=1),
     "image_gc": Case(IMAGE_GC, Host.unnamed),
 }
 
@@ -152,7 +154,7 @@ def _inject(
     """What was wrong after `injected` was made to happen at each of the calls."""
     host, faults = strace.host, list[str]()
     # Each kind of fault meets other calls, where it can't meet all.
-    chosen = sweep.sample(calls if sweep.LONG else calls[WRONG.index(injected) :: len(WRONG)], IN_CI)
+    chosen = sweep.sample(calls if sweep.LONG else calls[WRONG.index(injected) :: len(WRONG)], case.in_ci)
     unlooked = []
     for index, call in enumerate(chosen):
         case.before(host)

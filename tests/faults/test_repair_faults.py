@@ -34,7 +34,7 @@ AT_ONCE = (
     ),
     *("kernel without record", "a file in a pod's place"),
 )
-IN_CI = 8
+IN_CI = 4
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from support.command import Podium
 from support.snapshot import Scope, Snapshot, settled, snapshot
 
 FLY = ("--stage1", "fly", "--net", "host")
+NSPAWN = ("--stage1", "nspawn", "--net", "none")
 GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
 IMAGE_GC = ("image", "gc", "--grace-period", "0s")
 TRUE = ("box", "--exec", "/bin/true")
@@ -67,10 +68,10 @@ class Host:
         self.podium("wait", uuid)
         return uuid
 
-    def abandoned(self) -> None:
+    def abandoned(self, stage1: tuple[str, ...] = FLY) -> None:
         """A pod whose supervisor was killed before it could clear up: its ledger lists what it holds."""
         dying = self.podium.using(self.podium.binary, PODIUM_TRACE_KILL="run:ended")
-        dying("run", *FLY, *TRUE, check=125)
+        dying("run", *stage1, *TRUE, check=125)
 
     def another_rootfs(self) -> str:
         """The folder of an image that is new each time, or nothing would be unpacked."""

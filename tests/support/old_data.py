@@ -8,8 +8,8 @@ import subprocess
 from support import corpus
 from support.distributions import REPOSITORY
 
-# The commit at which each format landed, which is also tagged format-N; a clone may come without tags.
-COMMITS = {1: "a84ac4f3dd8dfa15b006604c93d70b0b903cb35e"}
+# The commit at which each format was frozen in the corpus, which may also be tagged format-N: clones come without tags.
+COMMITS = {1: "a84ac4f3dd8dfa15b006604c93d70b0b903cb35e", 2: "73bcf9db133c8666c6a82a2e240c1d800d420248"}
 
 
 def unpack(name: str, folder: str) -> str:
@@ -20,14 +20,14 @@ def unpack(name: str, folder: str) -> str:
     return os.path.join(folder, "data")
 
 
-def sources(format: int, folder: str) -> str:
-    """Unpack podium's sources as they were when a format landed, from this clone; returns `folder`.
+def sources(format: int, folder: str, clone: str = REPOSITORY) -> str:
+    """Unpack podium's sources as they were when a format was frozen, from a clone; returns `folder`.
 
     Raises:
         AssertionError: the clone does not reach back to that commit.
     """
     commit = COMMITS[format]
-    argv = ["git", "-C", REPOSITORY, "archive", "--format=tar", commit, "core", "plugins", "pyproject.toml"]
+    argv = ["git", "-C", clone, "archive", "--format=tar", commit, "core", "plugins", "pyproject.toml"]
     archive = subprocess.run(argv, capture_output=True, check=False)
     assert archive.returncode == 0, (
         f"commit {commit} (format {format}) is not in this clone, so its podium can't be built: "

@@ -17,11 +17,13 @@ T = TypeVar("T")
 
 
 def sample(all: Sequence[T], number: int) -> list[T]:
-    """All of them in a sweep; otherwise about `number`, evenly spread, the first and the last among them."""
+    """All of them in a sweep; otherwise about `number`, evenly spread, the first and the last (of one: the middle)."""
     if LONG:
         return list(all[::EVERY])
     if len(all) <= number:
         return list(all)
+    if number == 1:
+        return [all[len(all) // 2]]
     return [all[round(i * (len(all) - 1) / (number - 1))] for i in range(number)]
 
 
