@@ -44,7 +44,7 @@ class Call(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A command, what has to be done before each time, and how many of its calls are met in CI, of each kind of fault."""
+    """A command, what to do before each time, and how many of its calls each kind of fault meets in CI."""
 
     words: tuple[str, ...]
     before: Callable[[Host], object] = lambda host: None

@@ -10,8 +10,9 @@ from typing import TypeVar
 # A file that rows are added to; set by the script. Without it, the tests take a sample that a CI run has time for.
 TABLE = os.environ.get("SWEEP_TABLE")
 LONG = TABLE is not None
-# Where there is no time for a whole sweep: of what could be done, every how manyth is.
+# Where there is no time for a whole sweep at once: of what could be done, every how manyth is, from which on.
 EVERY = int(os.environ.get("SWEEP_EVERY", "1"))
+FIRST = int(os.environ.get("SWEEP_FIRST", "0"))
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ T = TypeVar("T")
 def sample(all: Sequence[T], number: int) -> list[T]:
     """All of them in a sweep; otherwise about `number`, evenly spread, the first and the last (of one: the middle)."""
     if LONG:
-        return list(all[::EVERY])
+        return list(all[FIRST::EVERY])
     if len(all) <= number:
         return list(all)
     if number == 1:
@@ -29,6 +30,6 @@ def sample(all: Sequence[T], number: int) -> list[T]:
 
 def record(what: str, times: int, left: int) -> None:
     """Add a row: what was done to podium, how often, and after how many of these something was wrong or left."""
-    if TABLE is not None:
+    if TABLE is not None and times:
         with open(TABLE, "a", encoding="utf-8") as f:
             f.write(json.dumps([what, times, left]) + "\n")
