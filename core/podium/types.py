@@ -424,7 +424,7 @@ class Ledger(Protocol):
 
 
 class Resource(Record):
-    """A ledger entry: `kind` of mount, netns, link, address, nft, cgroup, process, loop, socket, path, ids."""
+    """A ledger entry: `kind` of mount, netns, link, address, cgroup, process, loop, socket, path, ids."""
 
     number: int
     kind: str

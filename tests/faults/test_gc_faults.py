@@ -129,7 +129,6 @@ def test_05_a_reboot_between_exit_and_collection(disk: Disk, outside: str) -> No
         hold(folder, "netns", f"/run/podium/netns/{uuid}")
         hold(folder, "mount", os.path.join(folder, "stage1/rootfs"), mount_id=7)
         hold(folder, "process", str(stranger.pid), **{**identity.to_json(), "boot_id": ANOTHER_BOOT})
-        hold(folder, "nft", f"podium-{uuid}")
         from_another_boot(folder)
         report = disk.collect()
         assert report.collected == [uuid] and stranger.poll() is None

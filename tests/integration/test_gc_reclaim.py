@@ -253,7 +253,7 @@ def test_gc_removes_paths_and_sockets_that_are_provably_the_pods(disk: Disk, out
     assert os.listdir(outside) == []
 
 
-@pytest.mark.parametrize("kind", ["address", "nft", "frobnicator"])
+@pytest.mark.parametrize("kind", ["address", "frobnicator"])
 def test_gc_keeps_a_pod_whose_resource_core_cannot_release(disk: Disk, kind: str) -> None:
     hold(disk.pod(), kind, "10.1.2.3")
     assert kind in refused(disk.collect(), "no-reclaimer")
@@ -267,7 +267,6 @@ def test_gc_after_a_reboot_leaves_to_it_what_it_cleared(disk: Disk, outside: str
         assert identity is not None
         old = {**identity.to_json(), "boot_id": "00000000-0000-0000-0000-000000000000"}
         hold(folder, "process", str(process.pid), **old)
-        hold(folder, "nft", f"podium-{uuid}")
         hold(folder, "cgroup", disk.cgroup(uuid))
         hold(folder, "mount", os.path.join(folder, "stage1", "gone"))
         hold(folder, "netns", os.path.join(outside, uuid))

@@ -264,22 +264,37 @@ def test_without_plugins_podium_makes_the_bridge_itself(web: Podium, session_dir
     web.config = os.path.join(session_dir, "bare.toml")
     with open(web.config, "w") as f:
         f.write(text.replace("[net]", '[net]\nplugin-dirs = ["/nonexistent"]'))
-    uuid = web.out("run", "-d", "web", *HTTPD)
+    port, lone = free_port(), free_port()
+    uuid = web.out("run", "-d", "--name", "server", "--port", f"http:{port}", "web", *HTTPD)
     v4, v6 = ips(web, uuid)
-    assert fetch(f"http://{v4}/") == "served\n" and fetch(f"http://[{v6}]/") == "served\n"
-    both = f"wget -qO- http://{v4}/; wget -qO- http://[{v6}]/; ip route"
-    other = web.out("run", "--rm", "web", "--", "sh", "-c", both)
-    assert other.split()[:2] == ["served", "served"] and f"default via {network.SUBNET}.1" in other
+    gateway = f"{network.SUBNET}.1"
+    served = [f"http://{v4}/", f"http://[{v6}]/", f"http://{gateway}:{port}/", f"http://[{network.SUBNET6}:1]:{port}/"]
+    for url in (*served, f"http://127.0.0.1:{port}/"):
+        assert fetch(url) == "served\n", url
+    script = "".join(f"wget -qO- {url};" for url in served)
+    other = web.out("run", "--rm", "web", "--", "sh", "-c", f"{script} ip route")
+    own = web.out("enter", uuid, "--", "sh", "-c", script)
+    assert own.split() == other.split()[:4] == ["served"] * 4 and f"default via {network.SUBNET}.1" in other
     assert any("MASQUERADE" in line for line in traces(uuid))
     (attached,) = json.loads(web.out("network", "inspect", "default"))["network"]["attachments"]
     assert attached["check"] == "ok", attached
-    assert "forwards ports" in web("prepare", "--port", "http:1", "web", "--", "true", check=2).stderr
+    assert "server" in web("run", "--port", f"http:{port}", "web", "--", "true", check=125).stderr
     web("stop", "--force", uuid)
     web("wait", uuid)
     assert traces(uuid) == []
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", port))
+    alone = web.out("run", "-d", "--port", f"http:127.0.0.1:{lone}", "web", *HTTPD)
+    assert fetch(f"http://127.0.0.1:{lone}/") == "served\n"
+    with pytest.raises(OSError):
+        socket.create_connection((gateway, lone), 2)
+    web("stop", "--force", alone)
+    before = set(web.pods())
     dying = web.using(web.binary, PODIUM_TRACE_KILL="run:ended")
-    dying("run", "web", "--", "true", check=125)
+    dying("run", "--port", f"http:{port}", "web", "--", "true", check=125)
+    (killed,) = set(web.pods()) - before
+    assert any("DNAT" in line for line in traces(killed))
     web(*GC)
-    assert not web.pods()
+    assert not web.pods() and traces(killed) == traces(alone) == []
     ipam = os.path.join(session_dir, "ipam", "default")
     assert [n for n in os.listdir(ipam) if not n.startswith(("last", "lock"))] == []

@@ -8,7 +8,7 @@ from podium.errors import Corrupt, HostLacks, PodiumError
 from podium.gc import grace, knowledge
 from podium.gc.knowledge import Known
 from podium.gc.report import NO_FOLDER, Failure, Kept
-from podium.linux import cgroup
+from podium.linux import cgroup, procs
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, PREPARE, PREPARED, RUN, DataDir
 from podium.pods import envelope as envelopes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from podium.events.emitter import Emitter
     from podium.pods.lifecycle import PodRef
 
+_ORPHANS = 1.0  # seconds that a process may take to end whose parent was killed
 _TO = {EMBRYO: GARBAGE, PREPARE: GARBAGE, PREPARED: GARBAGE, RUN: EXITED_GARBAGE}
 
 
@@ -82,7 +83,7 @@ class Marker:
     def _consider(self, pod: PodRef) -> None:
         if pod.phase == PREPARED and self._is_young(pod):
             return
-        fd = lock.try_lock(pod.path)
+        fd = lock.try_lock(pod.path) or self._lock_of_orphans(pod)
         if fd is None:
             return  # it is alive, or somebody works on it
         try:
@@ -116,6 +117,20 @@ class Marker:
                     self.done.kept.append(Kept(pod.uuid, f"processes of it survive SIGKILL (pid {pids})"))
                     return False
         return True
+
+    def _lock_of_orphans(self, pod: PodRef) -> int | None:
+        """The lock of a pod whose supervisor was killed just now: what it had forked last may still hold the lock."""
+        if pod.phase != RUN or self._dry:
+            return None
+        known = knowledge.read(pod)
+        if known.newer is not None or known.runtime is None or known.runtime.supervisor is None:
+            return None
+        if procs.alive(known.runtime.supervisor):
+            return None
+        for path in cgroup_paths(pod.uuid, known, self._parent):
+            if self._populated(path):
+                cgroup.kill(path)
+        return lock.try_lock_for(pod.path, _ORPHANS)
 
     def _populated(self, path: str) -> bool:
         parent, _, name = path.rpartition("/")

@@ -117,21 +117,28 @@ def delete(attrs: Mapping[str, Any], *, sweep: bool = False) -> None:
     env = dict(attrs["env"])
     if not is_namespace(env["CNI_NETNS"]):
         env["CNI_NETNS"] = ""  # it is gone (a reboot, say): the specification's word for that
-    failures: list[PodiumError] = []
+    failed = _delete(attrs, env)
+    if sweep:
+        from podium.net import rules
+
+        if rules.sweep(attrs["network"], env["CNI_CONTAINERID"]) and failed:  # over what one that was killed had left
+            failed = _delete(attrs, env)
+    if failed:
+        raise failed[0]
+    if sweep and (left := leftovers(attrs)):
+        raise Failed(f"network {attrs['network']!r} did not give back: {', '.join(left)[:500]}", subject=left[0])
+
+
+def _delete(attrs: Mapping[str, Any], env: Mapping[str, str]) -> list[PodiumError]:
+    """DEL with each plugin, whatever becomes of the others: what can be freed is. Returns what failed."""
+    failed: list[PodiumError] = []
     for plugin in reversed(attrs["plugins"]):
         given = {**plugin, "prevResult": attrs["result"]} if attrs.get("result") else plugin
         try:
             cni.call("DEL", given, env, attrs["plugin_dirs"])
         except PodiumError as e:
-            failures.append(e)  # the others are asked all the same: what can be freed is
-    if sweep:
-        from podium.net import rules
-
-        rules.sweep(attrs["network"], env["CNI_CONTAINERID"])
-    if failures:
-        raise failures[0]
-    if sweep and (left := leftovers(attrs)):
-        raise Failed(f"network {attrs['network']!r} did not give back: {', '.join(left)[:500]}", subject=left[0])
+            failed.append(e)
+    return failed
 
 
 def leftovers(attrs: Mapping[str, Any]) -> list[str]:

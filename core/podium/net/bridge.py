@@ -1,7 +1,8 @@
 """The built-in plugin: a masqueraded bridge, for `default` where the CNI plugins are not installed.
 
 It is called as a CNI plugin is, in a process of its own, and keeps addresses in files as host-local does, so that both
-may be used on one bridge, and what one took the other frees. It forwards no ports.
+may be used on one bridge, and what one took the other frees. It masquerades and forwards ports with iptables, where the
+host has that.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ def _add(env: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
     host = f"veth{os.urandom(4).hex()}"
     netns = os.open(env["CNI_NETNS"], os.O_RDONLY | os.O_CLOEXEC)
     netlink.add_veth(host, ifname, netns, index, container)
+    ports = (config.get("runtimeConfig") or {}).get("portMappings")
+    if ports:  # the pod reaches its own ports as others do
+        with open(f"/sys/class/net/{host}/brport/hairpin_mode", "w", encoding="ascii") as f:
+            f.write("1")
     with namespaces.inside_netns(netns):
         netlink.set_up(ifname)
         for address, network in zip(addresses, networks, strict=True):
@@ -58,6 +63,8 @@ def _add(env: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
         mac = netlink.mac_of(ifname)
     for address, network in zip(addresses, networks, strict=True):
         rules.masquerade(config["name"], container, str(address), str(network))
+        if ports:
+            rules.publish(config["name"], container, str(address), str(network), bridge, ports)
     return {
         "cniVersion": config["cniVersion"],
         "interfaces": [{"name": bridge}, {"name": host}, {"name": ifname, "mac": mac, "sandbox": env["CNI_NETNS"]}],

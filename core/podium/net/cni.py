@@ -107,15 +107,17 @@ def _fork(cgroup: str | None, parent: int, path: str, env: Mapping[str, str], st
 
     from podium.linux import cgroup as cgroups
     from podium.linux import procs, signals
+    from podium.linux.files import close_all_but
 
     at = cgroups.tracking()
     pid = cgroups.fork(cgroup, at) if cgroup else os.fork()
     if pid:
         return pid
     try:
+        procs.die_with_parent(signal.SIGKILL, parent)
+        close_all_but({0, 1, 2, stdin, stdout})  # above all the pod's lock: the built-in plugin never execs
         if cgroup:
             cgroups.enter(cgroup, at=at)
-        procs.die_with_parent(signal.SIGKILL, parent)
         signals.reset()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(stdin, 0)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 from podium import records
-from podium.errors import BadInput, Corrupt
+from podium.errors import BadInput, Corrupt, HostLacks
 from podium.named import NamedTuple
-from podium.net import configuration
+from podium.net import cni, configuration, rules
 from podium.net.configuration import NetConf, Settings
 
 TYPE_CHECKING = False
@@ -72,6 +72,12 @@ def make(names: Sequence[str], ports: list[dict[str, Any]], settings: Settings) 
         conf = configuration.find(name, settings)
         if conf.file == configuration.BUILT_IN and not ports:  # portmap would have nothing to do, in 100 ms
             conf = conf._replace(plugins=[p for p in conf.plugins if p["type"] != "portmap"])
+        if ports and any(p["type"] == cni.BUILT_IN for p in conf.plugins) and not rules.installed():
+            raise HostLacks(
+                f"no port can be forwarded to the network {name!r}: iptables is not installed",
+                hint="apt-get install iptables",
+                subject="--port",
+            )
         networks.append(Wanted(f"eth{number}", conf, args))
     for port in ports:
         if port["hostPort"] > 65535 or port["containerPort"] > 65535:

@@ -11,7 +11,8 @@ import shutil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 _PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
@@ -21,8 +22,8 @@ def left(network: str, container: str) -> list[str]:
     return [f"{family}: {line}" for family, line in _found(network, container)]
 
 
-def sweep(network: str, container: str) -> None:
-    """Remove them. Those that refer to a chain go before it does."""
+def sweep(network: str, container: str) -> bool:
+    """Remove them; returns whether there were any. Those that refer to a chain go before it does."""
     import shlex
 
     found = list(_found(network, container))
@@ -35,6 +36,7 @@ def sweep(network: str, container: str) -> None:
     for family, line in found:
         if line.startswith(":"):
             _run(family, "-X", line[1:])
+    return bool(found)
 
 
 def masquerade(network: str, container: str, address: str, subnet: str) -> None:
@@ -42,25 +44,71 @@ def masquerade(network: str, container: str, address: str, subnet: str) -> None:
 
     Where the host has no iptables, nothing is masqueraded, and that is told.
     """
-    from hashlib import sha512
-
     family, everyone = ("ip6tables", "ff00::/8") if ":" in address else ("iptables", "224.0.0.0/4")
     if shutil.which(family, path=_PATH) is None:
         os.write(2, f"{family} is not installed: pods reach this host and each other only\n".encode())
         return
-    chain = f"CNI-{sha512(f'{network}{container}'.encode()).hexdigest()}"[:28]
-    comment = ("-m", "comment", "--comment", f'name: "{network}" id: "{container}"')
+    chain, comment = _chain("CNI-", network, container), _comment(network, container)
     _run(family, "-N", chain)
     _run(family, "-A", chain, "-d", subnet, *comment, "-j", "ACCEPT")
     _run(family, "-A", chain, "!", "-d", everyone, *comment, "-j", "MASQUERADE")
     _run(family, "-A", "POSTROUTING", "-s", address, *comment, "-j", chain)
 
 
-def _chains(network: str, container: str) -> set[str]:
+def publish(
+    network: str, container: str, address: str, subnet: str, bridge: str, ports: Sequence[Mapping[str, Any]]
+) -> None:
+    """Forward host ports to an address, from the host itself, its loopback (IPv4) and the bridge too: as portmap does.
+
+    Args:
+        network: name of it.
+        container: id.
+        address: the pod's; ports of the other family are passed over.
+        subnet: that it is in.
+        bridge: that it is behind.
+        ports: port mappings as CNI has them.
+    """
+    family, loopback = ("ip6tables", "") if ":" in address else ("iptables", "127.0.0.0/8")
+    wanted = [p for p in ports if not p.get("hostIP") or (":" in p["hostIP"]) == (":" in address)]
+    if not wanted:
+        return
+    chain, comment = _chain("CNI-DN-", network, container), _comment(network, container)
+    _run(family, "-N", chain)
+    for port in wanted:
+        what = ("-p", port["protocol"], *(("-d", port["hostIP"]) if port.get("hostIP") else ()))
+        to = f"[{address}]" if ":" in address else address
+        to = f"{to}:{port['containerPort']}"
+        _run(family, "-A", chain, *what, "--dport", str(port["hostPort"]), *comment, "-j", "DNAT", "--to-destination", to)
+        # What the answer would not come back through: the sender is on the bridge, or a loopback address.
+        to_pod = ("-d", address, "-p", port["protocol"], "--dport", str(port["containerPort"]))
+        forwarded = ("-m", "conntrack", "--ctstate", "DNAT", *comment, "-j", "MASQUERADE")
+        for source in filter(None, (subnet, loopback)):
+            # Before the rules that let what stays in the subnet as it is.
+            _run(family, "-I", "POSTROUTING", "1", "-s", source, *to_pod, *forwarded)
+    for hook in ("PREROUTING", "OUTPUT"):
+        _run(family, "-A", hook, "-m", "addrtype", "--dst-type", "LOCAL", *comment, "-j", chain)
+    if loopback:
+        with open(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet", "w", encoding="ascii") as f:
+            f.write("1")
+
+
+def installed() -> bool:
+    """Whether the host has iptables."""
+    return shutil.which("iptables", path=_PATH) is not None
+
+
+def _comment(network: str, container: str) -> tuple[str, ...]:
+    return ("-m", "comment", "--comment", f'name: "{network}" id: "{container}"')
+
+
+def _chain(prefix: str, network: str, container: str) -> str:
     from hashlib import sha512
 
-    digest = sha512(f"{network}{container}".encode()).hexdigest()
-    return {f"{prefix}{digest}"[:28] for prefix in ("CNI-", "CNI-DN-", "CNI-SN-")}
+    return f"{prefix}{sha512(f'{network}{container}'.encode()).hexdigest()}"[:28]
+
+
+def _chains(network: str, container: str) -> set[str]:
+    return {_chain(prefix, network, container) for prefix in ("CNI-", "CNI-DN-", "CNI-SN-")}
 
 
 def _found(network: str, container: str) -> Iterator[tuple[str, str]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FILE = "ledger"
 MAX_LEDGER = 16 << 20  # bytes
 
-CLEARED_BY_REBOOT = frozenset({"mount", "netns", "link", "nft", "cgroup", "process", "loop", "socket", "ids"})
+CLEARED_BY_REBOOT = frozenset({"mount", "netns", "link", "cgroup", "process", "loop", "socket", "ids"})
 
 
 class PodLedger:

@@ -40,6 +40,14 @@ def try_lock(path: str) -> int | None:
     return None
 
 
+def try_lock_for(path: str, seconds: float) -> int | None:
+    """As `try_lock`, again and again for that long."""
+    deadline = time.monotonic() + seconds
+    while (fd := try_lock(path)) is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return fd
+
+
 def _acquire(fd: int) -> bool:
     for pause in (*_RETRIES, None):
         if _flock(fd, fcntl.LOCK_EX):

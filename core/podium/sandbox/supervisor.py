@@ -87,6 +87,7 @@ class PodSupervisor:
         self._sandbox_ended: Callable[[], bool] = lambda: False
         self._network: NetworkSetup | None = None
         self._host_mounts = -1
+        self._network_group = ""
         self._remote: RemoteSandbox | None = None
 
     def __enter__(self) -> PodSupervisor:
@@ -137,7 +138,8 @@ class PodSupervisor:
             return None
         from podium.net.attachment import attach
 
-        group = f"{self.make_cgroup()}/_network"  # no app's name; what still works there ends with the pod
+        # No app's name. What still works there ends with the pod.
+        self._network_group = group = f"{self.make_cgroup()}/_network"
         cgroup.create(group, cgroup.tracking())
         self._host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._network = made = attach(self._pod, wanted, self.ledger, group)
@@ -150,22 +152,11 @@ class PodSupervisor:
         """In a child, which goes back to the host's mount namespace; what fails there is left to gc."""
         if self._host_mounts < 0:
             return
-        from podium.linux import namespaces
-        from podium.net.attachment import detach
-
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                signal.set_wakeup_fd(-1)
-                namespaces.setns(self._host_mounts, namespaces.CLONE_NEWNS)
-                detach(PodLedger(self._pod.dir))
-                code = 0
-            except BaseException as e:
-                os.write(2, f"the pod's networks are left to gc: {type(e).__name__}: {e}\n".encode())
-            finally:
-                os._exit(code)
-        if os.waitpid(pid, 0)[1] == 0:
+        # In the pod's cgroup, where gc ends it. Where a forced stop does, it is done again, outside.
+        ended = self._detached(self._network_group)
+        if os.WIFSIGNALED(ended):
+            ended = self._detached(None)
+        if ended == 0:
             try:
                 self._update(networks=())  # its addresses may be another pod's from now on
             except OSError as e:  # a full disk, say
@@ -177,6 +168,29 @@ class PodSupervisor:
             for each in self._network.reserved:
                 each.close()
             self._network = None
+
+    def _detached(self, group: str | None) -> int:
+        """Let a child run DEL, in this cgroup; returns its wait status."""
+        from podium.linux import namespaces
+        from podium.net.attachment import detach
+
+        at, parent = cgroup.tracking(), os.getpid()
+        pid = cgroup.fork(group, at) if group else os.fork()
+        if pid:
+            return os.waitpid(pid, 0)[1]
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            procs.die_with_parent(signal.SIGKILL, parent)
+            if group:
+                cgroup.enter(group, at=at)
+            namespaces.setns(self._host_mounts, namespaces.CLONE_NEWNS)
+            detach(PodLedger(self._pod.dir))
+            code = 0
+        except BaseException as e:
+            os.write(2, f"the pod's networks are left to gc: {type(e).__name__}: {e}\n".encode())
+        finally:
+            os._exit(code)
 
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox` and serve them until the pod ends; returns its exit code."""

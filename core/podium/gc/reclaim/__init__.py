@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from podium.types import Resource
 
-KINDS = frozenset({"mount", "netns", "link", "address", "nft", "cgroup", "process", "loop", "socket", "path", "ids"})
+KINDS = frozenset({"mount", "netns", "link", "address", "cgroup", "process", "loop", "socket", "path", "ids"})
 
 
 class NotProvable(PodiumError):
