@@ -1,5 +1,6 @@
 """A plugin that breaks one rule fails the check of that rule, and no other. PODIUM_TEST_WHOLE_SUITE=1 runs all checks
-on each of them (which takes half an hour; `-k` takes some), else it is the check itself and one that touches most hooks.
+on each of those that are chosen (on all of them it takes half an hour), else it is the check itself and one that
+touches most hooks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from podium.testing import Stage1Suite, cleanup
+from podium.testing import Stage1Suite, cleanup, networks
 from podium.testing.command import Podium
 from podium.testing.snapshot import Scope
 from support.broken import BROKEN, install
@@ -61,13 +62,12 @@ parent = "{parent}"
 [stage1]
 prepare-timeout = 2.0
 gc-timeout = 5.0
+
 """
 
 
 @pytest.fixture(scope="module")
-def failures(
-    request: pytest.FixtureRequest, session_dir: str, busybox_rootfs: str
-) -> dict[str, dict[str, str]]:
+def failures(request: pytest.FixtureRequest, session_dir: str, busybox_rootfs: str) -> dict[str, dict[str, str]]:
     """Variant → check → `passed`, `failed` or `skipped`, of one run of pytest on all that are asked for, on one data
     directory.
     """
@@ -75,11 +75,11 @@ def failures(
     os.mkdir(folder)
     data, config = os.path.join(folder, "data"), os.path.join(folder, "config.toml")
     with open(config, "w", encoding="utf-8") as f:
-        f.write(_CONFIG.format(parent=os.path.basename(folder)))
+        f.write(_CONFIG.format(parent=os.path.basename(folder)) + networks.settings(folder))
     Podium(data, config, Scope(()))("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
     source, chosen = _BASE.format(workspace=folder, data=data, config=config), []
     path, report = os.path.join(folder, "test_broken.py"), os.path.join(folder, "report.xml")
-    asked = {getattr(item, "callspec").params["variant"] for item in request.session.items if hasattr(item, "callspec")}
+    asked = {item.callspec.params["variant"] for item in request.session.items if hasattr(item, "callspec")}
     for number, (variant, broken) in enumerate(BROKEN.items()):
         if variant not in asked:
             continue
@@ -111,6 +111,7 @@ def failures(
         check=False,
     )
     cleanup.remove_cgroups(os.path.basename(folder))
+    networks.remove_bridge(folder)
     assert done.returncode == 1, done.stdout
     found: dict[str, dict[str, str]] = {variant: {} for variant in BROKEN}
     for case in ET.parse(report).iter("testcase"):

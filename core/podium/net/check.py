@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podium.config import DEFAULTS
-from podium.net import cni
+from podium.net import cni, rules
 from podium.types import Finding
 
 _WANTED = ("bridge", "host-local", "portmap")
@@ -13,11 +13,12 @@ def network_finding() -> Finding:
     """Whether the CNI plugins of the network `default` are where they are looked for unless configured otherwise."""
     folders = DEFAULTS["net"]["plugin-dirs"]
     missing = [type for type in _WANTED if cni.find(type, folders) is None]
+    found = f"{', '.join(missing)} not found in {', '.join(folders)}: podium makes the bridge of `default` itself"
     return Finding(
         name="CNI plugins",
         ok=not missing,
         required=False,
-        message=f"{', '.join(missing)} not found in {', '.join(folders)}" if missing else "bridge, host-local, portmap",
+        message=found if missing else "bridge, host-local, portmap",
         hint="apt-get install containernetworking-plugins iptables",
-        capabilities=("ports",),
+        capabilities=() if rules.installed() else ("ports",),
     )

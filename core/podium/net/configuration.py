@@ -207,7 +207,9 @@ def built_in(settings: Settings) -> NetConf:
     if any(cni.find(type, settings.plugin_dirs) is None for type in ("bridge", "host-local")):
         ipam = {"type": "host-local", "dataDir": settings.ipam_dir, "subnets": subnets}
         own = {
-            **{"type": cni.BUILT_IN, "bridge": settings.bridge, "ipam": ipam},
+            "type": cni.BUILT_IN,
+            "bridge": settings.bridge,
+            "ipam": ipam,
             "capabilities": {"portMappings": True},
         }
         return NetConf("default", BUILT_IN, "1.0.0", [own])

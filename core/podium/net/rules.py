@@ -76,9 +76,8 @@ def publish(
     _run(family, "-N", chain)
     for port in wanted:
         what = ("-p", port["protocol"], *(("-d", port["hostIP"]) if port.get("hostIP") else ()))
-        to = f"[{address}]" if ":" in address else address
-        to = f"{to}:{port['containerPort']}"
-        _run(family, "-A", chain, *what, "--dport", str(port["hostPort"]), *comment, "-j", "DNAT", "--to-destination", to)
+        to = f"[{address}]:{port['containerPort']}" if loopback == "" else f"{address}:{port['containerPort']}"
+        _run(family, "-A", chain, *what, "--dport", str(port["hostPort"]), *comment, "-j", "DNAT", "--to", to)
         # What the answer would not come back through: the sender is on the bridge, or a loopback address.
         to_pod = ("-d", address, "-p", port["protocol"], "--dport", str(port["containerPort"]))
         forwarded = ("-m", "conntrack", "--ctstate", "DNAT", *comment, "-j", "MASQUERADE")

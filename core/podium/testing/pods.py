@@ -63,13 +63,34 @@ class Pods:
             change: called with the `app` object of the manifest (appc spec, "pods").
             check: the exit code that it must have; None: any.
         """
-        manifest = json.loads(self.podium.out(*self.words("prepare", command, pod=("--dry-run",))))
-        change(manifest["apps"][0]["app"])
+        path = self._manifest(command, lambda pod: change(pod["apps"][0]["app"]), self.options)
+        words = ("run", "--stage1", self.plugin, *self.options, "--pod-manifest", path)
+        return self.podium(*words, check=check)
+
+    def start_manifest(self, command: str, change: Callable[[dict[str, Any]], None], *options: str) -> str:
+        """Run a shell command detached, as the one app of a pod manifest which `change` has changed.
+
+        Args:
+            command: of the shell.
+            change: called with the manifest.
+            options: of the pod, in place of those that every pod has.
+
+        Returns:
+            The pod's uuid.
+        """
+        chosen = options or self.options
+        path = self._manifest(command, change, chosen)
+        return self.podium.out("run", "--detach", "--stage1", self.plugin, *chosen, "--pod-manifest", path)
+
+    def _manifest(self, command: str, change: Callable[[dict[str, Any]], None], options: tuple[str, ...]) -> str:
+        shell = ("--exec", "/bin/sh", "--", "-c", command)
+        words = ("prepare", "--dry-run", "--stage1", self.plugin, *options, IMAGE, *shell)
+        manifest = json.loads(self.podium.out(*words))
+        change(manifest)
         path = os.path.join(self.folder, "manifest.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(manifest, f)
-        words = ("run", "--stage1", self.plugin, *self.options, "--pod-manifest", path)
-        return self.podium(*words, check=check)
+        return path
 
     def start(self, command: str, *app: str, pod: tuple[str, ...] = ()) -> str:
         """Run a shell command detached; returns the pod's uuid."""

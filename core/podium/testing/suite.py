@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from podium.testing import cleanup
+from podium.testing import cleanup, networks
 from podium.testing.checks.confine import ConfineChecks
 from podium.testing.checks.enter import EnterChecks
 from podium.testing.checks.hooks import HookChecks
 from podium.testing.checks.leaks import LeakChecks
 from podium.testing.checks.life import LifeChecks
+from podium.testing.checks.network import NetworkChecks
 from podium.testing.checks.records import RecordChecks
 from podium.testing.checks.volumes import VolumeChecks
 from podium.testing.command import INSTALLED, Podium
@@ -32,10 +33,13 @@ parent = "{parent}"
 prepare-timeout = {limit}
 gc-timeout = {limit}
 stop-timeout = {limit}
+
 """
 
 
-class Stage1Suite(HookChecks, LifeChecks, EnterChecks, ConfineChecks, VolumeChecks, LeakChecks, RecordChecks):
+class Stage1Suite(
+    HookChecks, LifeChecks, EnterChecks, ConfineChecks, NetworkChecks, VolumeChecks, LeakChecks, RecordChecks
+):
     """Derive a class whose name begins with `Test`, and name the plugin. What the plugin's `info` claims is tested by
     its effect; what it does not claim must be refused.
 
@@ -98,10 +102,11 @@ class Stage1Suite(HookChecks, LifeChecks, EnterChecks, ConfineChecks, VolumeChec
         """The podium command on a data directory of the suite's own."""
         config, parent = os.path.join(workspace, "config.toml"), os.path.basename(workspace)
         with open(config, "w", encoding="utf-8") as f:
-            f.write(_CONFIG.format(parent=parent, limit=cls.limit))
+            f.write(_CONFIG.format(parent=parent, limit=cls.limit) + networks.settings(workspace))
         yield Podium(os.path.join(workspace, "data"), config, suite_scope, command, cls.environment)
         cleanup.clean_up(suite_scope, parent)
         cleanup.remove_cgroups(parent)
+        networks.remove_bridge(workspace)
         shutil.rmtree(os.path.join(workspace, "data"), ignore_errors=True)
 
     @pytest.fixture(scope="class")

@@ -39,6 +39,7 @@ ASKING: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "isolator:capabilities": ((), ("--caps-retain", "CAP_NET_RAW")),
     "isolator:no-new-privileges": ((), ("--no-new-privileges",)),
     "isolator:seccomp": ((), ("--seccomp", "mode=remove,mkdir,mkdirat")),
+    "notify": ((), ("--notify",)),
     "isolator:oom-score-adj": ((), ("--oom-score-adj", "500")),
     "isolator:rlimits": ((), ("--rlimit", "NOFILE=77:77")),
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from socket import AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM, socket
+from subprocess import DEVNULL
 from typing import ClassVar
 
 import pytest
 
-from podium.testing.pods import Pods
+from podium.testing.pods import PATIENCE, Pods
 
 
 class LifeChecks:
@@ -87,6 +90,28 @@ class LifeChecks:
             if call["error"] and call["error"]["reason"] == "plugin-timeout"
         ]
         assert not slow, "\n".join(slow)
+
+    def test_notify(self, pods: Pods, claims: frozenset[str]) -> None:
+        """The service manager is told that the pod is ready once the app has said so, not before."""
+        if "notify" not in claims:
+            pytest.skip("the plugin does not claim `notify`")
+        with tempfile.TemporaryDirectory(dir=pods.folder) as folder, socket(AF_UNIX, SOCK_DGRAM) as manager:
+            address = os.path.join(folder, "notify")
+            manager.bind(address)
+            told = pods.podium.using(pods.podium.binary, NOTIFY_SOCKET=address)
+            app = told.start(*pods.words("run", "echo $NOTIFY_SOCKET; exec sleep 1000", ("--notify",)), stderr=DEVNULL)
+            assert app.stdout is not None
+            own = app.stdout.readline().strip()
+            assert own.startswith("/"), "the app has no NOTIFY_SOCKET"
+            (uuid,) = pods.uuids()
+            with pytest.raises(BlockingIOError):
+                manager.recv(4096, MSG_DONTWAIT)
+            # What the app would send: the rootfs has no program that can.
+            manager.sendto(b"READY=1", f"/proc/{pods.status(uuid)['apps'][0]['pid']}/root{own}")
+            manager.settimeout(PATIENCE)
+            assert b"READY=1" in manager.recv(4096).splitlines()
+            app.terminate()
+            app.communicate()
 
     def test_several_apps(self, pods: Pods, claims: frozenset[str]) -> None:
         """Each app has a rootfs of its own; one that fails ends the pod with its code."""

@@ -43,7 +43,7 @@ class VolumeChecks:
         source = os.path.join(pods.folder, "source-ro")
         os.makedirs(source, exist_ok=True)
         done = pods.run(
-            "echo x > /v/new 2>/dev/null && echo written || echo refused",
+            "{ echo x > /v/new; } 2>/dev/null && echo written || echo refused",
             *("--mount", "volume=v,target=/v"),
             pod=("--volume", f"v,kind=host,source={source},readOnly=true"),
         )
