@@ -14,7 +14,7 @@ from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
 from podium.sandbox.confine import launch_of, limits_of, remote
-from podium.sandbox.stdio import LogPump, Terminal
+from podium.sandbox.stdio import AppLog, LogPump, Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class AppProcess:
     def _streams(self, stdio: tuple[int, int, int] | None, single: bool) -> tuple[int, int, int]:
         if self._terminal is not None:
             return (self._terminal.app_end,) * 3
+        log = AppLog(self._pod.dir, self.name)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         chosen = []
         for number, mode in enumerate((self._app.stdin, self._app.stdout, self._app.stderr)):
@@ -91,7 +92,7 @@ class AppProcess:
             if mode == "inherit" and stdio is not None:
                 chosen.append(stdio[number])
             elif mode == "log" and number:
-                pump = LogPump(self._pod.dir, self.name, ("stdin", "stdout", "stderr")[number])
+                pump = LogPump(log, ("stdin", "stdout", "stderr")[number])
                 self.pumps.append(pump)
                 chosen.append(pump.app_end)
             else:

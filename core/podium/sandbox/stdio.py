@@ -8,8 +8,11 @@ import os
 import struct
 import termios
 import time
+from contextlib import suppress
 
 LOGS = "logs"
+OLDER = ".1"  # no app's name has a dot
+MAX_LOG = 16 << 20  # bytes of a file; there are at most two for each app
 
 # ioctl_tty(2); the termios module has no names for them.
 _TIOCSPTLCK = 0x40045431
@@ -18,8 +21,54 @@ _CHUNK = 1 << 16
 _MAX_LINE = 16 << 10  # bytes; a longer line is written in parts, as the CRI log format has it
 
 
+class AppLog:
+    """A pod's logs/<app>, of bounded size: the older half is in logs/<app>.1, and what is older still is gone.
+
+    An app can print for ever; what it costs is twice 16 MiB.
+    """
+
+    def __init__(self, folder: str, app: str) -> None:
+        self._path = os.path.join(folder, LOGS, app)
+        self._file, self._users = -1, 0
+
+    def open(self) -> None:
+        """Take part in writing it."""
+        self._users += 1
+        if self._file < 0:
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            self._open()
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(self._path, flags, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def append(self, data: bytes) -> None:
+        """Write whole records. What a full disk does not take is lost; the app is not to end for it."""
+        try:
+            if self._size and self._size + len(data) > MAX_LOG:
+                with suppress(FileNotFoundError):  # somebody removed it
+                    os.rename(self._path, self._path + OLDER)
+                os.close(self._file)
+                self._open()
+            while data:
+                written = os.write(self._file, data)
+                self._size += written
+                data = data[written:]
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+    def close(self) -> None:
+        """Take no more part."""
+        self._users -= 1
+        if self._users == 0:
+            os.close(self._file)
+            self._file = -1
+
+
 class LogPump:
-    """Copies what an app prints from a pipe to the pod's logs/<app>, in the CRI log format.
+    """Copies what an app prints from a pipe to its log, in the CRI log format.
 
         2016-10-06T00:17:09.669794202Z stdout F a whole line
         2016-10-06T00:17:10.113242941Z stderr P a part of a line that has not ended
@@ -28,10 +77,9 @@ class LogPump:
         app_end: the descriptor that the app gets; to be closed once it was started.
     """
 
-    def __init__(self, folder: str, app: str, stream: str) -> None:
-        os.makedirs(os.path.join(folder, LOGS), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._log = os.open(os.path.join(folder, LOGS, app), flags, 0o600)
+    def __init__(self, log: AppLog, stream: str) -> None:
+        self._log = log
+        log.open()
         self._stream = stream.encode()
         self._pipe, self.app_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
@@ -61,7 +109,7 @@ class LogPump:
         for line in lines:
             out.append(self._format(b"F", self._parts(line, out)))
         self._rest = self._parts(rest, out)
-        self._append(b"".join(out))
+        self._log.append(b"".join(out))
         return True
 
     def _parts(self, line: bytes, out: list[bytes]) -> bytes:
@@ -70,15 +118,6 @@ class LogPump:
             out.append(self._format(b"P", line[:_MAX_LINE]))
             line = line[_MAX_LINE:]
         return line
-
-    def _append(self, data: bytes) -> None:
-        """Write to the log. What a full disk does not take is lost; the app is not to end for it."""
-        try:
-            while data:
-                data = data[os.write(self._log, data) :]
-        except OSError as e:
-            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
 
     def drain(self) -> None:
         """Copy what is there by now, without waiting for writers that an app left behind."""
@@ -95,11 +134,11 @@ class LogPump:
         if self._pipe < 0:
             return
         if self._rest:
-            self._append(self._format(b"F", self._rest))
+            self._log.append(self._format(b"F", self._rest))
             self._rest = b""
         self.started()
         os.close(self._pipe)
-        os.close(self._log)
+        self._log.close()
         self._pipe = -1
 
 

@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from podium.errors import Failed
 from podium.linux.signals import FORWARDED
 
-STREAMS = ("ctl", "in", "out", "err")
 _CHUNK = 1 << 16
 _PATIENCE = 20  # milliseconds
 _SIGNALS = (*FORWARDED, signal.SIGWINCH)

@@ -8,7 +8,7 @@ import socket
 from podium.sandbox.stdio import LOGS
 
 NAME = "_console"  # no app's name: those have no underscore
-_MAX = 1 << 18  # bytes of a file; there are at most two
+MAX = 1 << 18  # bytes of a file; there are at most two
 _TAIL = 4096
 
 
@@ -44,7 +44,7 @@ class ConsolePump:
             self.close()
             return False
         self._tail = (self._tail + data)[-_TAIL:]
-        if self._size + len(data) > _MAX:
+        if self._size + len(data) > MAX:
             os.close(self._file)
             os.rename(self._path, self._path + ".1")
             self._file, self._size = self._open(), 0

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-import secrets
-import select
-import signal
 import socket
-import time
 from contextlib import nullcontext
-from typing import Any
 
 from podium.errors import Failed, WrongState
-from podium.linux.signals import FORWARDED
-from podium.sandbox import control
-from podium.sandbox import launch as launches
 from podium.types import EnterRequest, Pod
-from podium_kvm import bridge, program
-from podium_kvm.machine import ENTER_BUS
+from podium_kvm.files import folder
+from podium_kvm.machine import ENTER_BUS, STREAMS
 from podium_kvm.qmp import Qmp
-from podium_kvm.sandbox import folder
 
 _READY_TIMEOUT = 10.0  # seconds
-_TRIES = 100
+_PREFIX = "_enter-"  # no app's name begins so
 
 
 def enter(pod: Pod, request: EnterRequest) -> int:
@@ -33,25 +24,35 @@ def enter(pod: Pod, request: EnterRequest) -> int:
         Failed: the guest has no port left, or does not answer.
     """
     caller = os.getppid()
-    control.running(pod, request.app)
-    wake = bridge.listen()
-    launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or control.SHELL)
-    made = program.build(launch._replace(cgroup=request.app), terminal=request.tty)
-    key = f"enter-{secrets.token_hex(6)}"
+    key = f"{_PREFIX}{os.urandom(6).hex()}"
     ends = _plug(pod, key)
     try:
         _call(pod, key, request.app)
-        if not select.select([ends["ctl"]], [], [], _READY_TIMEOUT)[0]:
-            raise Failed("the guest does not answer", hint="see 'podium status'", subject=pod.uuid)
-        with bridge.raw(request.stdio[0]) if request.tty else nullcontext():
-            status = bridge.Bridge(ends).run(
-                made, request.stdio, wake, lambda: os.getppid() != caller, terminal=request.tty
-            )
-        ends["ctl"].sendall(b"end\n")
+        return _serve(pod, request, ends, caller)
     finally:
         for end in ends.values():
             end.close()
         _unplug(pod, key)
+
+
+def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], caller: int) -> int:
+    """Imports what it needs by itself: meanwhile the guest makes itself ready."""
+    import select
+
+    from podium.sandbox import control
+    from podium.sandbox import launch as launches
+    from podium_kvm import bridge, program
+
+    wake = bridge.listen()
+    control.running(pod, request.app)
+    launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or control.SHELL)
+    made = program.build(launch._replace(cgroup=request.app), terminal=request.tty)
+    if not select.select([ends["ctl"]], [], [], _READY_TIMEOUT)[0]:
+        raise Failed("the guest does not answer", hint="see 'podium status'", subject=pod.uuid)
+    with bridge.raw(request.stdio[0]) if request.tty else nullcontext():
+        served = bridge.Bridge(ends)
+        status = served.run(made, request.stdio, wake, lambda: os.getppid() != caller, terminal=request.tty)
+    ends["ctl"].sendall(b"end\n")
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
 
@@ -59,17 +60,38 @@ def enter(pod: Pod, request: EnterRequest) -> int:
 def _plug(pod: Pod, key: str) -> dict[str, socket.socket]:
     ends: dict[str, socket.socket] = {}
     with Qmp(folder(pod)) as qmp:
-        for stream in bridge.STREAMS:
+        _tidy(qmp)
+        for stream in STREAMS:
             name = f"{key}.{stream}"
             ours, theirs = socket.socketpair()
             ends[stream] = ours
             with theirs:
                 qmp.command("getfd", fds=[theirs.fileno()], fdname=name)
             backend = {"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": name}}, "server": False}}
-            qmp.command("chardev-add", id=f"p.{name}", backend=backend)
-            device: dict[str, Any] = {"driver": "virtserialport", "bus": f"{ENTER_BUS}.0", "id": f"d.{name}"}
-            qmp.command("device_add", **device, chardev=f"p.{name}", name=name)
+            device = {"driver": "virtserialport", "bus": f"{ENTER_BUS}.0", "id": f"d.{name}"}
+            qmp.commands(
+                [
+                    ("chardev-add", {"id": f"p.{name}", "backend": backend}),
+                    ("device_add", {**device, "chardev": f"p.{name}", "name": name}),
+                ]
+            )
     return ends
+
+
+def _tidy(qmp: Qmp) -> None:
+    """Remove what earlier commands have left whose host's ends are closed: the ports, and what was behind them.
+
+    QEMU lets go of a port that was unplugged only after 50 ms, which nobody is to wait for; and a command's `podium`
+    may have been killed.
+    """
+    left = [
+        device["label"].removeprefix("p.")
+        for device in qmp.command("query-chardev")
+        if device["label"].startswith(f"p.{_PREFIX}") and device["filename"].startswith("disconnected")
+    ]
+    if left:
+        qmp.commands([("device_del", {"id": f"d.{name}"}) for name in left], tolerant=True)
+        qmp.commands([("chardev-remove", {"id": f"p.{name}"}) for name in left], tolerant=True)
 
 
 def _call(pod: Pod, key: str, app: str) -> None:
@@ -85,23 +107,8 @@ def _call(pod: Pod, key: str, app: str) -> None:
 
 
 def _unplug(pod: Pod, key: str) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     try:
         with Qmp(folder(pod)) as qmp:
-            for stream in bridge.STREAMS:
-                qmp.command("device_del", id=f"d.{key}.{stream}")
-            for stream in bridge.STREAMS:
-                _remove(qmp, f"p.{key}.{stream}")
+            qmp.commands([("device_del", {"id": f"d.{key}.{stream}"}) for stream in STREAMS], tolerant=True)
     except (Failed, WrongState) as e:
-        print(f"the ports of an enter stay: {e.message}", flush=True)
-
-
-def _remove(qmp: Qmp, chardev: str) -> None:
-    """Remove a character device, which its port, unplugged a moment ago, may still hold."""
-    for _ in range(_TRIES):
-        try:
-            qmp.command("chardev-remove", id=chardev)
-            return
-        except Failed:
-            time.sleep(0.01)
-    qmp.command("chardev-remove", id=chardev)
+        print(f"the ports of an enter stay until the next: {e.message}", flush=True)

@@ -7,6 +7,7 @@ from podium.types import Record
 QEMU = "qemu-system-x86_64"
 PORTS_PER_BUS = 30  # number 0 of a bus is a console's; 31 in all
 ENTER_BUS = "enter"
+STREAMS = ("ctl", "in", "out", "err")  # the ports of a command, as `guest/init` serves them
 APPEND = "console=ttyS0 quiet panic=-1 cryptomgr.notests"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 

@@ -12,7 +12,8 @@ from podium.linux.files import write_atomic
 from podium.sandbox import derived, kernels
 from podium.types import Pod, Supervisor
 from podium_kvm import accelerator, initrd, network
-from podium_kvm.sandbox import KvmSandbox, folder
+from podium_kvm.files import folder
+from podium_kvm.sandbox import KvmSandbox
 
 MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
 OVERHEAD = 64  # MiB that the guest's kernel and init need beside the apps

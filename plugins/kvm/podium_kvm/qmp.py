@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from podium.errors import Failed, WrongState
+from podium_kvm.files import connect
 
 _TIMEOUT = 10.0  # seconds
-
-
-def connect(end: socket.socket, folder: str, name: str) -> None:
-    """Connect to the socket `name` in `folder`, whose path may be longer than unix(7) allows."""
-    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        end.connect(f"/proc/self/fd/{at}/{name}")
-    finally:
-        os.close(at)
 
 
 class Qmp:
@@ -54,20 +45,47 @@ class Qmp:
         Raises:
             Failed: QEMU refused, or did not answer in time.
         """
-        message = json.dumps({"execute": name, "arguments": arguments}).encode()
+        return self.commands([(name, arguments)], fds)[0]
+
+    def commands(
+        self, wanted: Sequence[tuple[str, Mapping[str, Any]]], fds: Sequence[int] = (), *, tolerant: bool = False
+    ) -> list[Any]:
+        """Execute commands with their arguments, one after the other; returns what each returned.
+
+        They are sent at once: a round trip costs about a millisecond.
+
+        Args:
+            wanted: names and arguments.
+            fds: descriptors that go with the first.
+            tolerant: one that is refused returns None.
+
+        Raises:
+            Failed: QEMU refused one, the first of which is named, or did not answer in time.
+        """
+        sent = b"".join(_encode({"execute": name, "arguments": arguments}) for name, arguments in wanted)
+        found, refused = [], ""
         try:
             if fds:
-                socket.send_fds(self._socket, [message], list(fds))
+                socket.send_fds(self._socket, [sent], list(fds))
             else:
-                self._socket.sendall(message)
-            while True:
-                answer = self._receive()
-                if "return" in answer:
-                    return answer["return"]
-                if "error" in answer:
-                    raise Failed(f"QEMU refused {name}: {answer['error'].get('desc')}")
+                self._socket.sendall(sent)
+            for name, _ in wanted:
+                answer = self._answer()
+                if "error" in answer and not tolerant:
+                    refused = refused or f"QEMU refused {name}: {answer['error'].get('desc')}"
+                found.append(answer.get("return"))
         except OSError as e:
             raise Failed(f"QEMU did not answer {name}: {e}") from None
+        if refused:
+            raise Failed(refused)
+        return found
+
+    def _answer(self) -> dict[str, Any]:
+        """The next that is no event."""
+        while True:
+            answer = self._receive()
+            if "return" in answer or "error" in answer:
+                return answer
 
     def _receive(self) -> dict[str, Any]:
         while b"\n" not in self._rest:
@@ -78,3 +96,7 @@ class Qmp:
         line, _, self._rest = self._rest.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()  # QEMU reads it byte by byte

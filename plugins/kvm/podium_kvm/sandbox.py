@@ -21,19 +21,13 @@ from podium.sandbox.launch import Launch
 from podium.types import App, Pod, Supervisor
 from podium_kvm import bridge, program, sharing
 from podium_kvm.console import ConsolePump
-from podium_kvm.machine import Machine, arguments
-from podium_kvm.qmp import connect
+from podium_kvm.files import connect, folder, listen
+from podium_kvm.machine import STREAMS, Machine, arguments
 
 BOOT_TIMEOUT = 120.0  # seconds, where nothing is configured
-_FOLDER = "vm"
 _CGROUP = "_sandbox"  # no app's name: those have no underscore
 _FIRST_UID = 2_000_000_000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def folder(pod: Pod) -> str:
-    """Where the machine's files are."""
-    return os.path.join(pod.stage1_dir, _FOLDER)
 
 
 def user_of(pod: Pod) -> int:
@@ -105,7 +99,7 @@ class KvmSandbox:
         inside.append(("status", status_end))
         for app in self._pod.apps:
             self._ends[app.name] = {}
-            for stream in bridge.STREAMS:
+            for stream in STREAMS:
                 self._ends[app.name][stream], end = socket.socketpair()
                 inside.append((f"{app.name}.{stream}", end))
         console, console_end = socket.socketpair()
@@ -118,7 +112,7 @@ class KvmSandbox:
         files.append(os.open(disk, os.O_RDWR | os.O_CLOEXEC))
         shared = self._share()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as qmp:
-            _listen(qmp, at, "qmp")
+            listen(qmp, at, "qmp")
             kept = [*(end.fileno() for _, end in inside), console_end.fileno(), qmp.fileno(), self._command, *files]
             kept += [tap.fd for tap in self._taps]
             kept += [] if shared is None else [shared.fileno()]
@@ -158,7 +152,7 @@ class KvmSandbox:
         cgroup.create(at)
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listening:
-            _listen(listening, folder(self._pod), "fs")
+            listen(listening, folder(self._pod), "fs")
             connect(end, folder(self._pod), "fs")
             os.unlink(os.path.join(folder(self._pod), "fs"))
             self._virtiofsd = sharing.start(self._pod, listening, at)
@@ -300,16 +294,3 @@ class KvmSandbox:
         if self._command >= 0:
             os.close(self._command)
             self._command = -1
-
-
-def _listen(listening: socket.socket, at: str, name: str) -> None:
-    """Bind `listening` to the socket `name` in `at`, whose path may be longer than unix(7) allows."""
-    fd = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if os.path.lexists(os.path.join(at, name)):
-            os.unlink(os.path.join(at, name))
-        listening.bind(f"/proc/self/fd/{fd}/{name}")
-        os.chmod(os.path.join(at, name), 0o600)
-    finally:
-        os.close(fd)
-    listening.listen(8)

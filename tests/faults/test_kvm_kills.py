@@ -1,0 +1,174 @@
+"""Faults 1 and 11 for virtual machines: podium, QEMU or virtiofsd is killed at any moment of start, run and stop.
+
+Nothing is left after one gc, and the status of an app that had ended is still known. PODIUM_TEST_FULL=1 kills each of
+them at every trace point, and more often at random moments.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from podium.testing.checks.leaks import reached
+from support import machines, sweep
+from support.command import Podium
+from support.crashes import GC, Host
+from support.snapshot import Scope, Snapshot
+
+FULL = sweep.LONG or os.environ.get("PODIUM_TEST_FULL") == "1"
+CYCLES = 50 if FULL else 2
+SEED = int(os.environ.get("SWEEP_SEED", "11"))
+VICTIMS = ("podium", "qemu", "virtiofsd")
+RUNNING = "running"  # no trace point: the first app has ended, the second goes on
+POINTS = {
+    "podium": ("net:recorded#1", "run:started:a#1", RUNNING, "run:ended#1"),
+    "qemu": ("run:sandbox#1", RUNNING),
+    "virtiofsd": (RUNNING,),
+}
+
+
+class Life:
+    """A pod's life in which something is killed.
+
+    Attributes:
+        struck: it was there to be killed.
+        known: how the first app had ended by then; None: it had not.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.podium = host.podium
+        self.log = os.path.join(host.folder, "points")
+        self.struck = False
+        self.known: int | None = None
+
+    @property
+    def uuid(self) -> str | None:
+        return next(iter(self.podium.pods()), None)
+
+    def go(self, point: str, victim: str) -> None:
+        """Start, wait for the end of the first app, stop, collect; the victim is killed at a trace point."""
+        what = "PODIUM_TRACE_KILL" if victim == "podium" else "PODIUM_TRACE_STOP"
+        at_point = self.podium.using(self.podium.binary, PODIUM_TRACE_LOG=self.log, **{what: point})
+        started = self._command(at_point, victim, *machines.POD)
+        uuid = self.uuid
+        if started and uuid is not None:
+            self._first_ends(uuid)
+            if point == RUNNING:
+                supervisor = machines.status(self.podium, uuid)["pid"]
+                self.strike(uuid, [supervisor] if victim == "podium" else machines.helpers(self.podium, uuid, victim))
+                machines.until(
+                    lambda: not machines.helpers(self.podium, uuid, "qemu"), "the end of QEMU, before any gc"
+                )
+            self._command(at_point, victim, "stop", uuid)
+        self.end()
+        self._command(at_point, victim, *GC)
+        self.struck = self.struck or (victim == "podium" and point in reached(self.log))
+
+    def _command(self, at_point: Podium, victim: str, *words: str) -> bool:
+        process = at_point.start(*words)
+        for pid in machines.ended_or_stopped(self.podium, process):
+            uuid = self.uuid
+            if uuid is not None:
+                self.strike(uuid, machines.helpers(self.podium, uuid, victim))
+            os.kill(pid, signal.SIGCONT)
+        process.communicate(timeout=machines.PATIENCE)
+        return process.returncode == 0
+
+    def strike(self, uuid: str, pids: list[int]) -> None:
+        """Kill, and note what is known."""
+        if not self.struck:
+            self.known = machines.exit_code(self.podium, uuid)
+        self.struck = self.struck or bool(pids)
+        machines.kill(pids)
+
+    def _first_ends(self, uuid: str) -> None:
+        def ended() -> bool:
+            if not self.struck:
+                self.known = machines.exit_code(self.podium, uuid)
+            return self.known is not None or self.podium.pods()[uuid]["state"] != "running"
+
+        machines.until(ended, "the end of the first app")
+
+    def end(self) -> None:
+        """End what still runs; the status of the first app is what it was."""
+        for uuid in self.podium.pods():
+            machines.until(lambda uuid=uuid: self._settled(uuid), "the end of a pod whose helper was killed")  # type: ignore[misc]
+            if self.known is not None:
+                assert machines.exit_code(self.podium, uuid) == self.known
+        assert self.known in (None, 0)  # it had ended by itself
+
+    def _settled(self, uuid: str) -> bool:
+        """Whether a pod has ended; one that nobody ends is stopped, if it is whole."""
+        pod = self.podium.pods().get(uuid)
+        if pod is None or pod["state"] != "running":
+            return True
+        if pod["problem"] is None:
+            self.podium("stop", uuid, check=None)
+        return pod["problem"] is not None  # its supervisor was killed: gc ends the rest
+
+
+@pytest.fixture
+def host(podium: Podium, busybox_rootfs: str, busybox_oci: str, test_dir: str) -> Host:
+    podium("image", "import", busybox_oci, "--name", "box")
+    return Host(podium, busybox_rootfs, test_dir)
+
+
+def _points(host: Host) -> list[str]:
+    """Every point that podium's processes reach in a pod's life."""
+    life = Life(host)
+    life.go("", "podium")
+    host.podium(*GC)
+    all = [RUNNING, *reached(life.log)]
+    return sweep.sample(all, len(all))
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_11_killed_at_trace_points(host: Host, scope: Scope, victim: str) -> None:
+    points = _points(host) if FULL else POINTS[victim]
+    before, wrong, struck = host.look(), [], []
+    for point in points:
+        if os.path.exists(os.path.join(host.folder, "points")):
+            os.unlink(os.path.join(host.folder, "points"))
+        life = Life(host)
+        life.go(point, victim)
+        struck += [point] if life.struck else []
+        wrong += _wrong(host, before, scope, point)
+    what = {"podium": "podium", "qemu": "QEMU", "virtiofsd": "virtiofsd"}[victim]
+    sweep.record(f"SIGKILL of {what} at each trace point of a virtual machine's life", len(struck), len(wrong))
+    assert not wrong, "\n".join(wrong)
+    print(f"{victim} was killed at {len(struck)} points: {' '.join(struck)}")
+    assert sweep.EVERY > 1 or set(POINTS[victim]) <= set(struck)
+
+
+def test_11_killed_at_random_moments(host: Host, scope: Scope) -> None:
+    """Whoever works for the pod: the command or its supervisor, QEMU, virtiofsd, or all of them."""
+    begin = time.monotonic()
+    Life(host).go("", "podium")
+    whole = time.monotonic() - begin
+    before, wrong, chance = host.look(), [], random.Random(SEED)
+    for number in range(CYCLES):
+        life = Life(host)
+        process = host.podium.start(*machines.POD)
+        time.sleep(chance.uniform(0.05, 1.2) * whole)
+        victim = chance.choice([*VICTIMS, "all"])
+        uuid = life.uuid
+        if uuid is not None:
+            pids = [] if victim in ("podium", "all") else machines.helpers(host.podium, uuid, victim)
+            life.strike(uuid, pids)
+        if victim in ("podium", "all"):
+            pids = list(machines.at_work(host.podium))
+            machines.kill(pids if victim == "all" else pids[-1:])
+        process.communicate(timeout=machines.PATIENCE)
+        life.end()
+        wrong += _wrong(host, before, scope, f"{victim} in cycle {number}")
+    sweep.record("SIGKILL of what works for a virtual machine at a random moment", CYCLES, len(wrong))
+    assert not wrong, "\n".join(wrong)
+
+
+def _wrong(host: Host, before: Snapshot, scope: Scope, what: str) -> list[str]:
+    fault = host.wrong_after_gc(before, scope)
+    return [] if fault is None else [f"{what}: {fault}"]
