@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -56,7 +57,7 @@ class Life:
         started = self._command(at_point, victim, *machines.POD)
         uuid = self.uuid
         if started and uuid is not None:
-            self._first_ends(uuid)
+            self._first_ends(uuid, victim)
             if point == RUNNING:
                 supervisor = machines.status(self.podium, uuid)["pid"]
                 self.strike(uuid, [supervisor] if victim == "podium" else machines.helpers(self.podium, uuid, victim))
@@ -64,19 +65,28 @@ class Life:
                     lambda: not machines.helpers(self.podium, uuid, "qemu"), "the end of QEMU, before any gc"
                 )
             self._command(at_point, victim, "stop", uuid)
-        self.end()
+        self.end(victim)
         self._command(at_point, victim, *GC)
         self.struck = self.struck or (victim == "podium" and point in reached(self.log))
 
     def _command(self, at_point: Podium, victim: str, *words: str) -> bool:
         process = at_point.start(*words)
-        for pid in machines.ended_or_stopped(self.podium, process):
-            uuid = self.uuid
-            if uuid is not None:
-                self.strike(uuid, machines.helpers(self.podium, uuid, victim))
-            os.kill(pid, signal.SIGCONT)
-        process.communicate(timeout=machines.PATIENCE)
+        self._until(lambda: process.poll() is not None, f"the end of podium {words[0]}", victim)
+        process.communicate()
         return process.returncode == 0
+
+    def _until(self, done: Callable[[], bool], what: str, victim: str) -> None:
+        """Wait; where a process has stopped itself at the trace point, kill the victim and let it go on."""
+
+        def look() -> bool:
+            for pid in machines.stopped(self.podium):
+                uuid = self.uuid
+                if uuid is not None:
+                    self.strike(uuid, machines.helpers(self.podium, uuid, victim))
+                os.kill(pid, signal.SIGCONT)
+            return done()
+
+        machines.until(look, what)
 
     def strike(self, uuid: str, pids: list[int]) -> None:
         """Kill, and note what is known."""
@@ -85,18 +95,18 @@ class Life:
         self.struck = self.struck or bool(pids)
         machines.kill(pids)
 
-    def _first_ends(self, uuid: str) -> None:
+    def _first_ends(self, uuid: str, victim: str) -> None:
         def ended() -> bool:
             if not self.struck:
                 self.known = machines.exit_code(self.podium, uuid)
             return self.known is not None or self.podium.pods()[uuid]["state"] != "running"
 
-        machines.until(ended, "the end of the first app")
+        self._until(ended, "the end of the first app", victim)
 
-    def end(self) -> None:
+    def end(self, victim: str = "podium") -> None:
         """End what still runs; the status of the first app is what it was."""
         for uuid in self.podium.pods():
-            machines.until(lambda uuid=uuid: self._settled(uuid), "the end of a pod whose helper was killed")  # type: ignore[misc]
+            self._until(lambda uuid=uuid: self._settled(uuid), "the end of a pod in which something was killed", victim)  # type: ignore[misc]
             if self.known is not None:
                 assert machines.exit_code(self.podium, uuid) == self.known
         assert self.known in (None, 0)  # it had ended by itself

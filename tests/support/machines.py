@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -75,16 +74,9 @@ def kill(pids: list[int]) -> None:
             continue
 
 
-def ended_or_stopped(podium: Podium, process: subprocess.Popen[str]) -> list[int]:
-    """Wait until a command has ended, or one of its processes has stopped itself at a trace point; the stopped."""
-    stopped: list[int] = []
-
-    def look() -> bool:
-        stopped[:] = [pid for pid, state in at_work(podium).items() if state == "T"]
-        return bool(stopped) or process.poll() is not None
-
-    until(look, "the end of a command, or its stop at a trace point")
-    return stopped
+def stopped(podium: Podium) -> list[int]:
+    """Pids of the processes on this data directory that have stopped themselves at a trace point."""
+    return [pid for pid, state in at_work(podium).items() if state == "T"]
 
 
 def _line(pid: int, name: str) -> str:
