@@ -27,6 +27,7 @@ from podium_kvm.machine import STREAMS, Machine, arguments
 BOOT_TIMEOUT = 120.0  # seconds, where nothing is configured
 _CGROUP = "_sandbox"  # no app's name: those have no underscore
 _FIRST_UID = 2_000_000_000
+_LOOK = 0.2  # seconds between looks at who has ended, while the guest boots
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -197,14 +198,17 @@ class KvmSandbox:
         with status:
             while (left := deadline - time.monotonic()) > 0:
                 watched = [status.fileno(), *(pump.fileno() for pump in self.pumps)]
-                ready = select.select(watched, [], [], left)[0]
+                ready = select.select(watched, [], [], min(left, _LOOK))[0]
                 if self._console.fileno() in ready:
                     self._console.pump()
+                gone = self._gone()
+                if gone is not None:
+                    raise self._failed(f"{gone} ended before the guest had booted")
                 if status.fileno() not in ready:
                     continue
                 data = status.recv(4096)
                 if not data:
-                    raise self._failed("QEMU ended before its guest had booted")
+                    raise self._failed("QEMU ended before the guest had booted")
                 said += data
                 line, end, _ = said.partition(b"\n")
                 words = line.decode("ascii", "replace").split()
@@ -272,8 +276,13 @@ class KvmSandbox:
 
     def ended(self) -> bool:
         """Whether QEMU has ended, and all apps with it, or virtiofsd, without which they hang; see `close`."""
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return any(pid and os.waitid(os.P_PID, pid, flags) is not None for pid in (self._pid, self._virtiofsd))
+        return self._gone() is not None
+
+    def _gone(self) -> str | None:
+        for pid, name in ((self._pid, "QEMU"), (self._virtiofsd, "virtiofsd")):
+            if pid and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return name
+        return None
 
     def close(self) -> None:
         """End the machine."""
