@@ -57,7 +57,7 @@ def probe(data_root: str) -> tuple[bool, str]:
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return False, f"{DEVICE}: no permission"
     key = _key(device)
-    path = os.path.join(data_root, "cache", "kvm")
+    path = _place(data_root)
     known = _read(path, key)
     if known is not None:
         return known
@@ -67,6 +67,18 @@ def probe(data_root: str) -> tuple[bool, str]:
     if not verdict[1].startswith(_PASSING):
         _write(path, key, verdict)
     return verdict
+
+
+def distrust(data_root: str, reason: str) -> None:
+    """Record that a guest did not boot with KVM though the probe had passed: the next is not to wait for it again."""
+    try:
+        _write(_place(data_root), _key(os.stat(DEVICE)), (False, reason))
+    except OSError:
+        pass  # the device is gone
+
+
+def _place(data_root: str) -> str:
+    return os.path.join(data_root, "cache", "kvm")
 
 
 def ask(limit: float = _TIME_LIMIT, program: str | None = None) -> tuple[bool, str] | None:

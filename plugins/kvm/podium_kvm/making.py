@@ -90,10 +90,12 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
         if chosen.name != accelerator.KVM or asked == accelerator.KVM:
             raise
         print(f"falling back to tcg: {e.message}", flush=True)
-        supervisor.facts(accelerator="tcg", accelerator_reason="the guest did not boot with kvm")
+        why = f"with kvm, {e.message.partition(';')[0]}"
+        supervisor.facts(accelerator="tcg", accelerator_reason=why)
         made = KvmSandbox(pod, supervisor, kernel.vmlinux, images, taps)
         try:
             made.make("tcg", memory, cpus)
+            accelerator.distrust(pod.data_root, why)
         except BaseException:
             made.close()
             raise

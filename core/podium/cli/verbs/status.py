@@ -53,6 +53,7 @@ def _show(pod: dict[str, Any]) -> None:
             ("memory", "" if memory is None else human_size(memory)),
             ("cpu", "" if cpu is None else f"{cpu:.2f}s"),
             ("networks", ", ".join(f"{n['name']} {n['ip']}" for n in pod["networks"])),
+            *((name.replace("_", " "), _text(value)) for name, value in sorted((pod.get("facts") or {}).items())),
             ("labels", ", ".join(f"{k}={v}" for k, v in sorted(pod["labels"].items()))),
             *((f"app {app['name']}", _app(app)) for app in pod["apps"]),
         ]
