@@ -28,7 +28,7 @@ from podium_kvm.machine import arguments as qemu_arguments
 
 BUDGET_RUN, BUDGET_ENTER, BUDGET_IDLE, BUDGET_MEMORY = 1.15, 150, 3.0, 6.0
 _KVM = ("--stage1", "kvm", "--net", "none")
-_IDLE = 15.0  # seconds
+_IDLE = 10.0  # seconds
 _FOREVER = ("--exec", "/bin/sleep", "--", "100000")
 
 
@@ -131,7 +131,13 @@ def _bare(data: str) -> list[str]:
     at = argv.index("-add-fd")
     argv[at : at + 4] = ["-chardev", "null,id=p.ctl"]
     argv = [re.sub(r"^socket,id=([\w.]+),.*", r"null,id=\1", word) for word in argv]
-    return ["bash", "-c", _FIRST, "bash", *(word.replace("null,id=p.status", "stdio,id=p.status") for word in argv)]
+    return [
+        "bash",
+        "-c",
+        _FIRST,
+        "bash",
+        *(word.replace("null,id=p.status", "file,id=p.status,path=/dev/stdout") for word in argv),
+    ]
 
 
 if __name__ == "__main__":

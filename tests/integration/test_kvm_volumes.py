@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from podium_kvm import sharing
 from support.command import Podium
 
 pytestmark = pytest.mark.usefixtures("host_guard")
@@ -48,3 +49,12 @@ def test_volumes_are_shared_and_read_only_on_the_host(podium: Podium, busybox_oc
     with open(single, encoding="utf-8") as f:
         assert f.read() == "single\n"
     assert not podium.pods()
+
+
+def test_both_virtiofsds_are_given_what_they_take() -> None:
+    """Debian 12 has the one in C, which the test above runs; from Debian 13 on there is the one in Rust alone."""
+    old = sharing.arguments("/v", "virtiofsd version 7.2.22 (Debian 1:7.2)\n", 5, "/a,b=c")
+    assert old[:3] == ["/v", "--fd=5", "--rlimit-nofile=0"]
+    assert old[3:] == ["-o", "source=/a\\,b=c,sandbox=namespace,cache=auto,announce_submounts"]
+    new = sharing.arguments("/v", "virtiofsd 1.13.0\n", 5, "/a,b=c")
+    assert new[3:] == ["--shared-dir=/a,b=c", "--sandbox=namespace", "--cache=auto", "--announce-submounts"]

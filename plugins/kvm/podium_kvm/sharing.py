@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 from typing import NoReturn
 
 from podium.errors import HostLacks
@@ -77,13 +78,35 @@ def _become_virtiofsd(pod: Pod, found: str, listening: socket.socket, cgroup_pat
         signals.reset()
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        source = at.replace(",", "\\,")
-        options = f"source={source},sandbox=namespace,cache=auto,announce_submounts"
-        os.execv(found, [found, f"--fd={listening.fileno()}", "--rlimit-nofile=0", "-o", options])
+        os.execv(found, arguments(found, _version(found), listening.fileno(), at))
     except BaseException as e:
         os.write(2, f"virtiofsd: {e}\n".encode())
     finally:
         os._exit(125)
+
+
+def arguments(found: str, version: str, fd: int, at: str) -> list[str]:
+    """argv of virtiofsd that serves the folder `at` on the listening socket `fd`.
+
+    There are two: QEMU's own in C, up to its version 7, takes `-o` alone, where a comma is escaped; that in Rust takes
+    the same, but splits a path at each comma and equals sign, and has options of its own. See virtiofsd(1) of each.
+
+    Args:
+        found: its path.
+        version: what it prints for --version.
+        fd: the descriptor.
+        at: the folder.
+    """
+    argv = [found, f"--fd={fd}", "--rlimit-nofile=0"]
+    if version.startswith("virtiofsd version "):
+        source = at.replace(",", "\\,")
+        return [*argv, "-o", f"source={source},sandbox=namespace,cache=auto,announce_submounts"]
+    return [*argv, f"--shared-dir={at}", "--sandbox=namespace", "--cache=auto", "--announce-submounts"]
+
+
+def _version(found: str) -> str:
+    asked = [found, "--version"]
+    return subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
 
 
 def _place(pod: Pod, wanted: Mount, at: str) -> None:
