@@ -1,4 +1,4 @@
-"""Faults 16, 18, 22 and 35 to 38: images that are removed too early, half there, hostile or ambiguous."""
+"""Faults 16, 18, 19, 22 and 35 to 38: images that are removed too early, half there, hostile or ambiguous."""
 
 from __future__ import annotations
 
@@ -93,6 +93,43 @@ def test_18_a_killed_import_passes_for_nothing(podium: Podium, busybox_oci: str,
     shown = podium.out("run", "--rm", *FLY, "box", "--exec", "/bin/sh", "--", "-c", "cat /srv/opaque/*")
     assert shown == "from the third layer"
     assert os.listdir(os.path.join(podium.dir, "tmp")) == []
+
+
+def leave(path: str, what: str) -> None:
+    """Leave something half made there; where a file goes, a file."""
+    if what == "a file" or path.endswith(".img"):
+        write(os.path.dirname(path), os.path.basename(path), b"half")
+    else:
+        os.makedirs(os.path.join(path, "rootfs", "bin") if what == "half a folder" else path)
+
+
+@pytest.mark.parametrize("left", ["an empty folder", "half a folder", "a file"])
+def test_19_what_is_in_the_place_of_something_new_is_in_nobodys_way(
+    podium: Podium, busybox_oci: str, left: str
+) -> None:
+    """Where a tree, a pin, a derived image or a kernel goes, something half made has been left."""
+    prepare = ("prepare", "--stage1", "kvm", "--net", "none", "box", "--", "true")
+    small_image(podium, busybox_oci)
+    pod = podium.out(*prepare)
+    places = [
+        os.path.join(podium.dir, kind, name)
+        for kind, wanted in (("trees", ""), ("stage1", "sha256-"), ("erofs", ".img"), ("kernels", "sha256-"))
+        for name in os.listdir(os.path.join(podium.dir, kind))
+        if wanted in name
+    ]
+    assert len(places) == 4
+    podium("rm", pod)
+    podium("image", "rm", "box")
+    podium("image", "gc", "--grace-period", "0s")
+    for place in places:
+        if os.path.isdir(place):
+            subprocess.run(["rm", "-rf", place], check=True)
+        leave(place, left)
+    small_image(podium, busybox_oci)
+    pod = podium.out(*prepare)
+    assert podium.out("run", "--rm", *FLY, "box", "--exec", "/bin/echo", "--", "runs") == "runs"
+    assert podium.json("fsck")["findings"] == []
+    podium("rm", pod)
 
 
 @pytest.mark.parametrize("content", [b"", b"not SQLite at all", b"SQLite format 3\0" + bytes(4096)])

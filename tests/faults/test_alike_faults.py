@@ -1,0 +1,81 @@
+"""Faults 40 and 45: what is entered has the app's rights, and logs are logs, whichever stage1 a pod has."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from support.command import Podium
+from support.crashes import GC
+
+STAGE1S = {
+    "fly": ("--stage1", "fly", "--net", "host"),
+    "nspawn": ("--stage1", "nspawn", "--net", "none"),
+    "kvm": ("--stage1", "kvm", "--net", "none"),
+}
+FIELDS = (
+    *("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"),
+    *("Seccomp", "Seccomp_filters", "SigBlk", "SigIgn"),
+)
+# Busybox's own applets: `ls` has one descriptor more, of the folder that it lists.
+SHOWS = "cat /proc/self/status; sed s/^/cgroup:/ /proc/self/cgroup; echo fds: $(ls /proc/self/fd); umask"
+CONFINED = (
+    *("--user", "1000", "--group", "1000", "--supplementary-gids", "7", "--caps-retain", "CAP_NET_RAW"),
+    *("--no-new-privileges", "--seccomp", "mode=remove,errno=EPERM,reboot,mount"),
+)
+
+
+@pytest.fixture(params=STAGE1S)
+def stage1(request: pytest.FixtureRequest, podium: Podium, busybox_oci: str) -> tuple[str, ...]:
+    """Options that choose a stage1; there is an image `box`."""
+    podium("image", "import", busybox_oci, "--name", "box")
+    return STAGE1S[request.param]
+
+
+def _shown(text: str) -> dict[str, str]:
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    shown = {key: re.sub(r"\s+", " ", fields[key]).strip() for key in FIELDS if key in fields}
+    cgroups = " ".join(sorted(line for line in text.splitlines() if line.startswith("cgroup:")))
+    return {**shown, "fds": fields["fds"].strip(), "cgroup": cgroups}
+
+
+@pytest.mark.parametrize("confined", [(), CONFINED], ids=["as it is", "confined"])
+def test_40_what_is_entered_has_the_apps_rights(
+    podium: Podium, stage1: tuple[str, ...], confined: tuple[str, ...]
+) -> None:
+    script = f"{SHOWS}; echo ready; exec sleep 1000"
+    uuid = podium.out("run", "-d", *stage1, "box", *confined, "--exec", "/bin/sh", "--", "-c", script)
+    lines = []
+    with podium.start("logs", "-f", uuid) as follower:
+        assert follower.stdout is not None
+        for line in follower.stdout:
+            if line == "ready\n":
+                break
+            lines.append(line)
+        follower.kill()
+    app = _shown("".join(lines))
+    assert len(app) >= len(FIELDS) and (app["CapEff"] == "0000000000000000") == bool(confined)
+    entered = podium.out("enter", uuid, "--", "/bin/sh", "-c", SHOWS)
+    assert _shown(entered) == app
+    assert app["fds"] == "0 1 2 3"
+    podium("rm", "--force", uuid)
+
+
+def test_45_logs_are_the_same_for_every_stage1(podium: Podium, stage1: tuple[str, ...]) -> None:
+    script = "echo first; echo second >&2; read line < /wait; printf 'no newline at the end'; exit 3"
+    words = ("box", "--exec", "/bin/sh", "--", "-c", f"mkfifo /wait; {script}")
+    uuid = podium.out("run", "-d", *stage1, *words)
+    with podium.start("logs", "-f", uuid) as follower:
+        assert follower.stdout is not None
+        begun = [follower.stdout.readline() for _ in range(2)]  # while it runs
+        podium("enter", uuid, "--", "/bin/sh", "-c", "echo go > /wait")
+        rest, err = follower.communicate(timeout=60)  # it ends with the pod
+    assert (sorted(begun), rest, follower.returncode) == (["first\n", "second\n"], "no newline at the end\n", 0), err
+    assert podium.json("status", "--wait", uuid)["pod"]["exit_code"] == 3
+    podium("gc", "--mark-only")
+    for _ in range(2):
+        assert sorted(podium.out("logs", uuid).splitlines()) == ["first", "no newline at the end", "second"]
+    assert podium.out("logs", "--tail", "1", uuid) == "no newline at the end"
+    podium(*GC)
+    assert "no pod" in podium("logs", uuid, check=3).stderr
