@@ -13,6 +13,7 @@ import pytest
 from podium.clock import rfc3339, since_boot
 from podium.linux import cgroup, hierarchies, mount, procs
 from podium.pods.status import Runtime
+from support import damage
 from support.command import Podium
 from support.disk import Disk, from_another_boot, hold, sleeper
 from support.distributions import Venv
@@ -269,6 +270,21 @@ def test_28_gc_and_rm_succeed_on_a_full_disk(
     assert set(report["collected"]) == {killed, *ended[1:]} and podium.pods() == {}
 
 
+def test_42_an_exit_code_is_known_though_the_disk_is_full(
+    full_disk: Callable[[], None], podium: Podium, busybox_rootfs: str
+) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "busybox", "--exec", "/bin/sh")
+    script = "trap 'exit 7' TERM; while :; do sleep 0.05; done"
+    uuid = podium.out("run", "-d", "--stage1", "fly", "--net", "host", "busybox", "--", "-c", script)
+    full_disk()
+    podium("stop", uuid)
+    pod = podium.json("status", uuid)["pod"]
+    assert (pod["state"], pod["exit_code"], pod["problem"]) == ("exited", 7, None)
+    assert (pod["apps"][0]["state"], pod["apps"][0]["exit_code"]) == ("exited", 7)
+    assert pod["finished"] and pod["apps"][0]["finished"]
+    podium("rm", uuid)
+
+
 def test_30_a_process_that_got_the_pid_is_left_alone(disk: Disk) -> None:
     with sleeper() as stranger:
         identity = procs.identify(stranger.pid)
@@ -312,6 +328,17 @@ def test_32_a_pod_prepared_in_the_future_expires(disk: Disk) -> None:
     assert disk.collect(expire_prepared=1.0).collected == []
     time.sleep(1.0)
     assert disk.collect(expire_prepared=1.0).collected == [uuid]
+
+
+def test_32_a_pod_prepared_in_this_boot_does_not_expire_by_the_clock(podium: Podium, busybox_rootfs: str) -> None:
+    """The envelope says when by the clock that nobody sets; one of an older podium has the wall clock alone."""
+    podium("image", "import", busybox_rootfs, "--name", "busybox", "--exec", "/bin/true")
+    uuid = podium.out("prepare", "--stage1", "fly", "--net", "host", "busybox")
+    path = os.path.join(podium.dir, "pods", "prepared", uuid, "envelope.json")
+    damage.resealed(lambda record: record.update(created=rfc3339(time.time() - YEARS)))(path)
+    assert podium.json("gc", "--expire-prepared", "1h")["collected"] == []
+    damage.resealed(lambda record: [record.pop(f"created_{name}") for name in ("boot", "boottime")])(path)
+    assert podium.json("gc", "--expire-prepared", "1h")["collected"] == [uuid]
 
 
 def test_39_a_folder_that_is_hard_to_delete(disk: Disk, outside: str) -> None:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 from podium import __version__
 from podium.actions.context import Context
-from podium.clock import rfc3339
+from podium.clock import rfc3339, since_boot
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
 from podium.linux.lockfile import locked
+from podium.linux.procs import boot_id
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
 from podium.pods import lifecycle, lock
@@ -332,6 +333,8 @@ def _write(
         labels=dict(manifest.user_labels),
         features=Features(),
         prepared_by=f"podium {__version__}",
+        created_boottime=since_boot(),
+        created_boot=boot_id(),
     )
     envelopes.write(pod.path, envelope)
     trace("prepare:envelope")

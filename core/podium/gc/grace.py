@@ -18,6 +18,10 @@ from podium.linux.procs import boot_id
 from podium.named import NamedTuple
 from podium.pods.status import Runtime
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podium.pods.envelope import Envelope
+
 MARKED = "marked.json"
 
 
@@ -56,9 +60,11 @@ def ended(runtime: Runtime | None) -> Moment:
     return Moment(_wall(runtime.finished), boottime if isinstance(boottime, int | float) else None, runtime.boot)
 
 
-def created(text: str | None) -> Moment:
-    """When a pod was prepared, of which the envelope has the wall clock alone."""
-    return Moment(_wall(text), None, None)
+def created(envelope: Envelope | None) -> Moment:
+    """When a pod was prepared; envelopes of older podiums have the wall clock alone."""
+    if envelope is None:
+        return Moment(None, None, None)
+    return Moment(_wall(envelope.created), envelope.created_boottime, envelope.created_boot)
 
 
 def _wall(text: object) -> float | None:

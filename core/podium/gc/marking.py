@@ -98,7 +98,7 @@ class Marker:
     def _is_young(self, pod: PodRef) -> bool:
         """Without its lock, so that nobody who wants to run it right now finds it locked."""
         try:
-            age = grace.elapsed(grace.created(envelopes.read(pod.path).created), self._now)
+            age = grace.elapsed(grace.created(envelopes.read(pod.path)), self._now)
         except (Corrupt, FileNotFoundError):  # where the pod itself is gone, its lock can't be had either
             return False
         return age is not None and age < self._expire
@@ -107,7 +107,7 @@ class Marker:
         if pod.phase == PREPARED:
             if self._expire <= 0:
                 return True
-            created = grace.created(known.envelope.created if known.envelope else None)
+            created = grace.created(known.envelope)
             return grace.age(pod.path, created, self._now, stamp=not self._dry) >= self._expire
         if pod.phase == RUN:
             for path in cgroup_paths(pod.uuid, known, self._parent):

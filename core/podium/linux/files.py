@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 RENAME_NOREPLACE = 0x1
 
@@ -51,6 +52,29 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, durable: bool = True
         raise
     if durable and sync_folder:
         fsync_dir(folder)
+
+
+def write_over(path: str, data: bytes) -> bool:
+    """Puts these bytes over those of a file, padded with newlines to its size, in the blocks that it has.
+
+    For a disk that is full: a reader at that moment may see half of both, so only for what says whether it is whole.
+
+    Returns:
+        Whether it was done; else the file is as it was.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1 or len(data) > about.st_blocks * 512:
+            return False
+        return os.write(fd, data.ljust(about.st_size, b"\n")) >= len(data)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def rename_noreplace(old: str, new: str) -> None:

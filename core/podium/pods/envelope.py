@@ -68,6 +68,8 @@ class Envelope(NamedTuple):
     labels: dict[str, str]
     features: Features
     prepared_by: str
+    created_boottime: float | None = None
+    created_boot: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored (without the checksum)."""
@@ -82,6 +84,8 @@ class Envelope(NamedTuple):
             "labels": self.labels,
             "features": self.features.to_json(),
             "prepared_by": self.prepared_by,
+            "created_boottime": self.created_boottime,
+            "created_boot": self.created_boot,
         }
 
     @classmethod
@@ -115,6 +119,8 @@ class Envelope(NamedTuple):
             labels={_str(k): _str(v) for k, v in data["labels"].items()},
             features=_features(data["features"]),
             prepared_by=_str(data["prepared_by"]),
+            created_boottime=_seconds(data.get("created_boottime")),
+            created_boot=None if data.get("created_boot") is None else _str(data["created_boot"]),
         )
 
 
@@ -124,6 +130,12 @@ def _str(value: Any) -> str:
     if not value.isascii():
         value.encode()  # JSON can spell half a character, which no path can
     return value
+
+
+def _seconds(value: Any) -> float | None:
+    if value is not None and type(value) not in (int, float):
+        raise TypeError(f"{value!r} is no number")
+    return None if value is None else float(value)
 
 
 def _int(value: Any) -> int:

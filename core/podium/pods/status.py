@@ -1,11 +1,12 @@
 """How a pod runs and how its apps ended: runtime.json and status/<app>.json, both sealed records.
 
 They are written while the pod runs, so their loss in a power failure costs nothing but the answer: they are renamed
-into place, not fsynced.
+into place, not fsynced. On a full disk, where no new file can be made, they are written over the old one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from podium import records
@@ -80,9 +81,14 @@ class Runtime(NamedTuple):
 
 
 def _write(path: str, record: dict[str, Any]) -> None:
-    from podium.linux.files import write_atomic
+    from podium.linux.files import write_atomic, write_over
 
-    write_atomic(path, records.seal(record) + b"\n", durable=False)
+    line = records.seal(record) + b"\n"
+    try:
+        write_atomic(path, line, durable=False)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT) or not write_over(path, line):
+            raise
 
 
 _PID_MAX = 1 << 22  # of the kernel, on 64 bits (proc_sys_kernel(5))
