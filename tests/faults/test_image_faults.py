@@ -7,9 +7,12 @@ import hashlib
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import tarfile
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -132,14 +135,42 @@ def test_19_what_is_in_the_place_of_something_new_is_in_nobodys_way(
     podium("rm", pod)
 
 
-@pytest.mark.parametrize("content", [b"", b"not SQLite at all", b"SQLite format 3\0" + bytes(4096)])
-def test_22_a_damaged_index_costs_nothing(podium: Podium, busybox_oci: str, content: bytes) -> None:
+def flipped(content: bytes, seed: int) -> bytes:
+    """With bits flipped here and there."""
+    chance, damaged = random.Random(seed), bytearray(content)
+    for _ in range(1 + seed * 3):
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+DAMAGED_INDEX: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda whole: b"",
+    "not SQLite": lambda whole: b"not SQLite at all",
+    "a header alone": lambda whole: b"SQLite format 3\0" + bytes(4096),
+    "cut within a page": lambda whole: whole[:5000],
+    "a page zeroed": lambda whole: whole[:4096] + bytes(4096) + whole[8192:],
+    **{f"bits flipped, {seed}": partial(flipped, seed=seed) for seed in (1, 2, 5, 40)},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_INDEX)
+def test_22_a_damaged_index_costs_nothing(podium: Podium, busybox_oci: str, damage: str) -> None:
+    """Reading and writing find what they would with a whole one; the damaged one is kept, if it is no use at all."""
     image = small_image(podium, busybox_oci)
-    write(podium.dir, "index.db", content)
-    assert [i["id"] for i in podium.json("image", "list")["images"]] == [image]
-    write(podium.dir, "index.db", content)
+    path = os.path.join(podium.dir, "index.db")
+    with open(path, "rb") as f:
+        whole = f.read()
+    wrong = DAMAGED_INDEX[damage](whole)
+    write(podium.dir, "index.db", wrong)
+    assert [(i["id"], i["name"]) for i in podium.json("image", "list")["images"]] == [(image, "box")]
+    if wrong and "flipped" not in damage:
+        with open(os.path.join(podium.dir, "cache", "index.db.damaged"), "rb") as f:
+            assert f.read() == wrong, "the evidence is gone"
+    write(podium.dir, "index.db", wrong)
     assert podium.out("image", "tag", image[:20], "other:1") == image
     assert podium.out("run", "--rm", *FLY, "other:1", "--exec", "/bin/echo", "--", "runs") == "runs"
+    podium("fsck", "--repair")
+    assert podium.json("fsck")["findings"] == []
 
 
 @pytest.mark.parametrize(
