@@ -122,12 +122,16 @@ def _start(
         return RunResult(pod.uuid, code, _messages(pod) if code is not None else ())
     try:
         with signals_forwarded(worker), _terminal_kept(how):
+            if how.remove:
+                import podium.gc.sweeping  # noqa: F401  (while there is nothing else to do)
             code = int(worker.result(number, "run"))
         return RunResult(pod.uuid, code, _messages(pod))
     finally:
-        worker.close()
+        again = worker if how.remove and worker.more and via != "compatible" else None  # it has the pod's own code
+        if again is None:
+            worker.close()
         if how.remove:
-            _collect(context, pod)
+            _collect(context, pod, again)
 
 
 def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
@@ -143,10 +147,10 @@ def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _collect(context: Context, pod: PodRef) -> None:
+def _collect(context: Context, pod: PodRef, worker: Worker | None) -> None:
     from podium.gc.collector import collect
 
-    report = collect(context.data, context.config, grace_period=0, expire_prepared=0, only=pod.uuid)
+    report = collect(context.data, context.config, grace_period=0, expire_prepared=0, only=pod.uuid, worker=worker)
     for failure in report.failed:
         print(f"podium: pod {failure.uuid} could not be removed: {failure.message}", file=sys.stderr)
 

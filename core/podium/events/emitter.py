@@ -35,18 +35,14 @@ class Emitter:
     Args:
         data: where.
         hooks: the folder of TOML hooks.
-        private: this process will leave the host's mount namespace; who delivers is started in it all the same, so
-            that hooks see the host's files, and no mount of the pod's lives as long as a hook.
+        mounts: descriptor of the mount namespace in which who delivers is started, where this process leaves its own
+            (see `own_mounts`); -1: it does not.
     """
 
-    def __init__(self, data: DataDir, hooks: str, *, private: bool = False) -> None:
+    def __init__(self, data: DataDir, hooks: str, mounts: int = -1) -> None:
         self._data = data
         self._hooks = hooks
-        self._mounts = -1
-        if private:
-            fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-            self._mounts = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
-            os.close(fd)
+        self._mounts = mounts
 
     def pod(self, phase: str, folder: str, uuid: str) -> None:
         """Log what is due of a pod, for `wake`. Never an error: an event is no reason to fail a transition."""
@@ -91,6 +87,18 @@ class Emitter:
         from podium.events import consumers
 
         consumers.wake(self._data, self._hooks, self._mounts)
+
+
+def own_mounts() -> int:
+    """A descriptor of the mount namespace that this process is in, before it leaves it.
+
+    So hooks see the host's files, and no mount of the pod's lives as long as a hook.
+    """
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+    finally:
+        os.close(fd)
 
 
 def _common(envelope: envelopes.Envelope | None) -> dict[str, Any]:

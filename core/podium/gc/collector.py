@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from podium.config import Config
+    from podium.stage1.client import Worker
 
 
 def mark(
@@ -62,6 +63,7 @@ def collect(
     mark_only: bool = False,
     dry_run: bool = False,
     only: str | None = None,
+    worker: Worker | None = None,
 ) -> GcReport:
     """Collect pods. What fails is in the report: the pod stays as gc-failed, and the pass goes on.
 
@@ -73,6 +75,7 @@ def collect(
         mark_only: mark, but collect nothing.
         dry_run: tell what would be done, but change nothing.
         only: uuid of the one pod to collect.
+        worker: the one that has run `only`; it ends with this.
 
     Raises:
         OSError: the data directory can't be read.
@@ -88,6 +91,8 @@ def collect(
         marked = set(marking.marked)
         to_sweep = [pod for pod in pods if pod.phase in (EXITED_GARBAGE, GARBAGE) or pod.uuid in marked]
         with Sweep(data, config, grace_period, report, marking.known, emitter, dry_run=dry_run) as sweep:
+            if worker is not None and only is not None:
+                sweep.adopt(worker, only)
             if only is None:
                 sweep.finish_deletions()
             sweep.collect(to_sweep, wait=only is not None)

@@ -83,6 +83,10 @@ class Sweep:
     def __exit__(self, *exc: object) -> None:
         self._dispatcher.__exit__(*exc)
 
+    def adopt(self, worker: Worker, uuid: str) -> None:
+        """Use a worker that is there already, for the pod that it has run; it ends when the block does."""
+        self._dispatcher.adopt(worker, uuid)
+
     def collect(self, pods: list[PodRef], *, wait: bool = False) -> None:
         """Collect those of `pods` that are past their grace period and that nobody else is at.
 

@@ -150,6 +150,21 @@ def fork(path: str, at: Hierarchies | None = None) -> int:
         os.close(fd)
 
 
+def expect_moves(at: Hierarchies | None = None) -> None:
+    """Let moves of the next some 10 ms be free, whoever makes them: our own wait for the grace period serves them, too.
+
+    For a caller that has nothing to do while another program starts, which is going to move a process. All it does is
+    to "move" itself to where it is; where it may not, nothing is gained.
+    """
+    at = at or hierarchies.current()
+    try:
+        if at.v2 is not None:
+            own = next(line for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::"))
+            write(f"{at.v2}{own[3:]}/cgroup.procs", "0")
+    except (OSError, StopIteration):
+        pass
+
+
 def populated(path: str, at: Hierarchies | None = None) -> bool:
     """Whether any process is in the cgroup or in one in it, in any hierarchy."""
     at = at or hierarchies.current()

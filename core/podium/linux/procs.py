@@ -189,16 +189,20 @@ def processes_rooted_below(path: str) -> list[Process]:
     place = _place(path)
     own = _link("/proc/self/ns/mnt")
     found = []
+
+    def is_inside(entry: str) -> bool:
+        exe = _link(f"/proc/{entry}/exe")
+        if not exe:
+            return False  # a thread of the kernel's, or one that has ended and has no folders any more
+        if _below(exe, path) or any(_below(_link(f"/proc/{entry}/{what}"), path) for what in ("root", "cwd")):
+            return True
+        return _link(f"/proc/{entry}/ns/mnt") not in ("", own) and _root_mount_below(entry, path, place)
+
     for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
+        if not entry.isdigit() or int(entry) == os.getpid() or not is_inside(entry):
             continue
         process = identify(int(entry))
-        if process is None:
-            continue
-        inside = any(_below(_link(f"/proc/{entry}/{what}"), path) for what in ("root", "cwd", "exe"))
-        if not inside and _link(f"/proc/{entry}/ns/mnt") not in ("", own):
-            inside = _root_mount_below(entry, path, place)
-        if inside and alive(process):
+        if process is not None and is_inside(entry) and alive(process):  # else it was another one's pid until now
             found.append(process)
     return found
 

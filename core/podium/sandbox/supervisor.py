@@ -15,7 +15,7 @@ from types import TracebackType
 
 from podium.clock import rfc3339, since_boot
 from podium.errors import PodiumError
-from podium.events.emitter import Emitter
+from podium.events.emitter import Emitter, own_mounts
 from podium.linux import cgroup, procs
 from podium.linux.signals import FORWARDED
 from podium.named import NamedTuple
@@ -76,7 +76,8 @@ class PodSupervisor:
         self._options = options
         self._notify = notify
         self._caller: socket | None = caller if options.stdio else None
-        self._emitter = Emitter(DataDir(pod.data_root), options.hooks, private=True)
+        self._mounts = own_mounts()
+        self._emitter = Emitter(DataDir(pod.data_root), options.hooks, self._mounts)
         self._apps: list[AppProcess] = []
         self._runtime = status.Runtime()
         self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
@@ -131,6 +132,8 @@ class PodSupervisor:
 
     def network(self) -> NetworkSetup | None:
         """Put the pod into its networks; None for `host` and `none`."""
+        if self._pod.network.names in (("host",), ("none",)):
+            return None  # without the code of networks
         from podium.net import plan
 
         wanted = plan.read(self._pod.dir)
@@ -234,6 +237,24 @@ class PodSupervisor:
         self._ended(code)
         trace("run:finished")
         return code
+
+    def step_back(self) -> bool:
+        """Once the pod has ended: be no more than a worker, among the host's mounts and without the pod's lock.
+
+        Returns:
+            Whether that could be. It can't with threads that a plugin has left.
+        """
+        from podium.linux import namespaces
+
+        try:
+            namespaces.setns(self._mounts, namespaces.CLONE_NEWNS)
+        except OSError as e:
+            print(f"the supervisor can't be used any more: {e}", flush=True)
+            return False
+        os.chdir("/")
+        os.close(self._options.lock)
+        trace("run:stepped-back")
+        return True
 
     def _apps_by_end(self) -> list[AppProcess]:
         return sorted(self._apps, key=lambda app: app.ended_at)

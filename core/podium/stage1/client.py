@@ -33,6 +33,8 @@ class Worker:
         pid: of the process.
         info: what the plugin says of itself, once loaded.
         usable: it has not crashed, hung or been closed.
+        more: it can be asked for more, though it has run a pod.
+        pin_folder: of the pin whose code it runs; None: the code installed.
     """
 
     def __init__(self, plugin: Plugin, pid: int, channel: Channel, output: int) -> None:
@@ -41,11 +43,12 @@ class Worker:
         self.channel = channel
         self.info: dict[str, Any] = {}
         self.usable = True
+        self.more = False
+        self.pin_folder: str | None = None
         self._output = output
         self._pidfd = os.pidfd_open(pid)
         self._last = 0
         self._shown: dict[int, tuple[str, float]] = {}  # calls under way: what they are, and since when (monotonic)
-        self._pin_folder: str | None = None
 
     @classmethod
     def start(cls, plugin: Plugin, pin_folder: str | None, keep: Iterable[int] = ()) -> Worker:
@@ -66,7 +69,7 @@ class Worker:
             _become_worker(theirs, output, pin_folder, {*keep})
         theirs.close()
         worker = cls(plugin, pid, Channel(ours), output)
-        worker._pin_folder = pin_folder
+        worker.pin_folder = pin_folder
         return worker
 
     def begin_load(self, *, ahead: bool = False) -> int:
@@ -140,7 +143,7 @@ class Worker:
 
         plugin = self.plugin
         return (
-            f"hook {hook} of {plugin.name} {plugin.version} ({plugin_digest(plugin, self._pin_folder)})"
+            f"hook {hook} of {plugin.name} {plugin.version} ({plugin_digest(plugin, self.pin_folder)})"
             + (f" pod {os.path.basename(pod)}" if pod else "")
             + f" {args or {}}"
         )
@@ -157,6 +160,7 @@ class Worker:
             elif "error" in message:
                 raise _error(message["error"])
             elif "result" in message:
+                self.more = message.get("more") is True
                 return message["result"]
             else:
                 raise self._failed(hook, "plugin-protocol", "sent an answer without result or error")

@@ -6,6 +6,7 @@ that it serves what the pod's record says. For gc alone, then, nothing: the ledg
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from podium.config import Config
@@ -42,6 +43,7 @@ class Dispatcher:
         self._config = config
         self._workers: dict[tuple[str, str], Worker] = {}
         self._choices: dict[Stage1, Choice] = {}
+        self._adopted: dict[str, Choice] = {}
 
     def __enter__(self) -> Dispatcher:
         """Workers end when the block does."""
@@ -51,9 +53,18 @@ class Dispatcher:
         for worker in self._workers.values():
             worker.close()
 
+    def adopt(self, worker: Worker, uuid: str) -> None:
+        """Use a worker that is there already, and has a pod's own code; it ends with the command's others."""
+        pin = os.path.basename(worker.pin_folder or "")
+        self._workers[worker.plugin.name, pin] = worker
+        self._adopted[uuid] = Choice("pin" if pin else "installed", worker.plugin, pin or None)
+
     def choose(self, envelope: Envelope) -> Choice:
         """The code for a pod; `via` is `ledger` when there is none."""
         stage1 = envelope.stage1
+        adopted = self._adopted.get(envelope.uuid)
+        if adopted is not None and not self._revoked(stage1.pin, stage1.digest):
+            return adopted
         if stage1 not in self._choices:
             self._choices[stage1] = self._choose(stage1)
         return self._choices[stage1]

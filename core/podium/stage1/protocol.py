@@ -13,6 +13,8 @@ The worker is started with one end of a Unix stream socket. Each message is one 
     event      {"id":7,"event":"started","data":{…}}
     answer     {"id":7,"result":…}      or      {"id":7,"error":{"reason","message","hint","subject"}}
 
+A worker that has served `run` can be asked for more if its answer has `"more":true`; else it ends.
+
 Hooks: `load` (args name, entry; answers with the plugin's info), then those of `podium.hookspecs` without their prefix.
 A worker serves requests one after another until the socket is closed. Descriptors are inherited and named by number in
 the arguments.

@@ -63,10 +63,11 @@ class _Worker:
         self._loaded: Loaded | None = None
         self.afterwards: list[str] = []  # what this process becomes once it has answered
         self._ahead = False
+        self._more: dict[str, bool] = {}  # what the answers say besides
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"result": self._handle(request)}
+            return {"result": self._handle(request), **self._more}
         except PodiumError as e:
             return {"error": e.to_json()}
         except Exception as e:
@@ -167,7 +168,10 @@ class _Worker:
             self.afterwards = [sys.executable, "-m", "podium", "--dir", pod.data_root, "rm", pod.uuid]
         with PodSupervisor(pod, options, notify, self._channel.sock) as supervisor:
             code = self._call("run", pod=pod, supervisor=supervisor)
-            return supervisor.finish(int(code))
+            supervisor.finish(int(code))
+        if options.remove and supervisor.step_back():
+            self._more = {"more": True}
+        return int(code)
 
     def _enter(self, folder: str, args: dict[str, Any]) -> int:
         from podium.pods.model import load

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +35,9 @@ def stage1_info() -> Stage1Info:
 @hookimpl
 def stage1_check() -> Sequence[Finding]:
     """See `podium.hookspecs`."""
+    import shutil
+    import subprocess
+
     from podium.net.check import network_finding
     from podium.sandbox.check import common_findings
     from podium_nspawn import machined

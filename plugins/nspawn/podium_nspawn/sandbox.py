@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
-import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 
 from podium.errors import Failed, HostLacks
@@ -22,7 +21,7 @@ from podium.sandbox.idrange import IdRange
 from podium.types import App, NetworkSetup, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
 
-START_TIMEOUT = 30.0  # seconds
+START_TIMEOUT, END_TIMEOUT = 30.0, 10.0  # seconds
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
 _OWN_FOLDERS = ("/proc", "/sys", "/dev")
 _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
@@ -96,8 +95,7 @@ class NspawnSandbox:
         for app in self._pod.apps:
             self._place(app)
         self._start()
-        for app in self._pod.apps:
-            self._in_sandbox(("mnt",), partial(self._share_kernel_folders, app))
+        self._in_sandbox(("mnt",), self._share_kernel_folders)
         values = paths.sysctls(self._pod)
         if values:  # by the host's /proc: the sandbox's own is read-only
             self._in_sandbox(("ipc", "net"), partial(paths.set_sysctls, values))
@@ -113,7 +111,11 @@ class NspawnSandbox:
         if self._nspawn:
             if self.leader is not None:
                 procs.signal_process(self.leader, signal.SIGKILL)
+            if not self._pod.settings.get("register"):  # else it has to tell machined; what it would do besides goes with our mounts
+                os.kill(self._nspawn, signal.SIGKILL)
             os.waitpid(self._nspawn, 0)
+            if self.leader is not None:
+                procs.wait_end(self.leader, END_TIMEOUT)
             self._nspawn = 0
         if self._life >= 0:
             os.close(self._life)
@@ -183,16 +185,21 @@ class NspawnSandbox:
             # It may not mount the sysfs of a namespace that its user ids don't own: so it is born there.
             inside = namespaces.inside_netns(network.netns_fd)
         name = f"\0podium/{self._pod.uuid}"
-        with inside, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        with inside, closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)) as notify:
             notify.bind(name)  # an abstract name is the network namespace's, too
             argv = arguments(self._pod, self._root, netns, self._ids, register=register)
             cgroup.create(self._cgroup)
             end, self._life = os.pipe2(os.O_CLOEXEC)
+            executed, until_executed = os.pipe2(os.O_CLOEXEC)
             parent = os.getpid()
             self._nspawn = cgroup.fork(self._cgroup)
             if self._nspawn == 0:
                 self._become_nspawn(argv, "@" + name[1:], parent, end)
             os.close(end)
+            os.close(until_executed)
+            os.read(executed, 1)  # before, the child moves itself, in no time, unless it has to wait for us
+            os.close(executed)
+            cgroup.expect_moves()
             leader = self._wait_ready(notify)
         self.leader = procs.identify(leader)
         if self.leader is None:
@@ -212,7 +219,7 @@ class NspawnSandbox:
         finally:
             os._exit(125)
 
-    def _wait_ready(self, notify: socket.socket) -> int:
+    def _wait_ready(self, notify: _socket.socket) -> int:
         """Pid of the sandbox's first process."""
         pidfd = os.pidfd_open(self._nspawn)
         deadline = time.monotonic() + START_TIMEOUT
@@ -254,20 +261,22 @@ class NspawnSandbox:
         if os.waitpid(pid, 0)[1] != 0:
             raise Failed("the sandbox could not be made ready for its apps; see the pod's plugin.log")
 
-    def _share_kernel_folders(self, app: App) -> None:
-        """Inside: the app sees the sandbox's own /proc, /sys and /dev, as nspawn made them."""
-        root = open_dir(app_root(app.name))
-        for folder in _OWN_FOLDERS:
-            target = ensure_mountpoint(root, folder, True)
-            mount.bind(folder, target, recursive=True)
-            os.close(target)
-        paths.confine_paths(app, root)
-        os.close(root)
+    def _share_kernel_folders(self) -> None:
+        """Inside: the apps see the sandbox's own /proc, /sys and /dev, as nspawn made them."""
+        for app in self._pod.apps:
+            root = open_dir(app_root(app.name))
+            for folder in _OWN_FOLDERS:
+                target = ensure_mountpoint(root, folder, True)
+                mount.bind(folder, target, recursive=True)
+                os.close(target)
+            paths.confine_paths(app, root)
+            os.close(root)
 
 
 def busybox() -> str:
     """Path of a static busybox, the placeholder's program. Raises HostLacks."""
-    path = shutil.which("busybox")
-    if path is None:
-        raise HostLacks("busybox is not installed", hint="apt-get install busybox-static", subject="busybox")
-    return path
+    for folder in os.get_exec_path():  # as shutil.which, whose import takes 3 ms
+        path = os.path.join(folder, "busybox")
+        if os.access(path, os.X_OK):
+            return path
+    raise HostLacks("busybox is not installed", hint="apt-get install busybox-static", subject="busybox")
