@@ -236,3 +236,21 @@ def test_a_builtin_name_cannot_be_taken(lab: Lab) -> None:
     assert lab.traces() == []
     listed = {p["name"]: p for p in lab.podium.json("stage1", "list")["plugins"]}
     assert listed["fly"]["ignored"] == ["other 1.0"]
+
+
+@pytest.mark.parametrize("leaves", ["nothing", "a thread"])
+def test_who_has_run_a_pod_releases_it_if_it_can(lab: Lab, leaves: str) -> None:
+    """A thread keeps a process in the mount namespace of the pod; then another process releases the pod."""
+    code = sample_code("1.1").replace('leave("run")', 'leave(f"run in {os.getpid()}")')
+    mounts = "{os.readlink('/proc/self/ns/mnt')}"
+    code = code.replace('leave("gc")', f'leave(f"gc in {{os.getpid()}} among {mounts}")')
+    if leaves == "a thread":
+        thread = "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+        code = code.replace("mount.unshare_mounts()", f"mount.unshare_mounts()\n        {thread}")
+    lab.venv.install(lab.dist("sample", "1.1", code))
+    done = lab.podium("run", "--rm", "--stage1", "sample", "box", "--", "sh", "-c", "exit 5", check=5)
+    assert done.stderr == "" and not lab.podium.pods()
+    prepared, ran, released = lab.traces()
+    pids = [words.split()[2] for words in (ran, released)]
+    assert prepared == "prepare 1.1" and (pids[0] == pids[1]) is (leaves == "nothing")
+    assert released.split()[4] == os.readlink("/proc/self/ns/mnt")

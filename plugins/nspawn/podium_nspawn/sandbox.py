@@ -111,7 +111,7 @@ class NspawnSandbox:
         if self._nspawn:
             if self.leader is not None:
                 procs.signal_process(self.leader, signal.SIGKILL)
-            if not self._pod.settings.get("register"):  # else it has to tell machined; what it would do besides goes with our mounts
+            if not self._pod.settings.get("register"):  # else it has to tell machined
                 os.kill(self._nspawn, signal.SIGKILL)
             os.waitpid(self._nspawn, 0)
             if self.leader is not None:
