@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import ClassVar
 
 import pytest
@@ -20,8 +21,7 @@ class VolumeChecks:
         """An app reads and writes it at its place; a host volume is the host's folder."""
         if f"volume:{kind}" not in claims:
             pytest.skip(f"the plugin does not claim `volume:{kind}`")
-        source = os.path.join(pods.folder, f"source-{kind}")
-        os.makedirs(source, exist_ok=True)
+        source = tempfile.mkdtemp(prefix="source-", dir=pods.folder)
         with open(os.path.join(source, "file"), "w", encoding="ascii") as f:
             f.write("from the host\n")
         more = f",source={source}" if kind == "host" else ",mode=0700"
@@ -40,8 +40,7 @@ class VolumeChecks:
         """Nothing can be written into a read-only volume."""
         if "volume:host" not in claims:
             pytest.skip("the plugin does not claim `volume:host`")
-        source = os.path.join(pods.folder, "source-ro")
-        os.makedirs(source, exist_ok=True)
+        source = tempfile.mkdtemp(prefix="source-", dir=pods.folder)
         done = pods.run(
             "{ echo x > /v/new; } 2>/dev/null && echo written || echo refused",
             *("--mount", "volume=v,target=/v"),
