@@ -23,6 +23,7 @@ class UnitOptions(NamedTuple):
         stage1, net, name: as of `podium run`; only with images.
         notify: every app tells when it is ready.
         restart: Restart= of images' units.
+        args: for the app of one image.
     """
 
     stage1: str | None = None
@@ -30,6 +31,7 @@ class UnitOptions(NamedTuple):
     name: str | None = None
     notify: bool = False
     restart: str = "on-failure"
+    args: tuple[str, ...] = ()
 
 
 def generate(context: Context, refs: Sequence[str], options: UnitOptions, config: str | None) -> str:
@@ -44,7 +46,7 @@ def generate(context: Context, refs: Sequence[str], options: UnitOptions, config
     Raises:
         NotFound: neither a pod nor an image.
         WrongState: the pod was run already.
-        BadUsage: options of images with a pod.
+        BadUsage: options of images with a pod, or arguments with several images.
     """
     command = [_command(), "--dir", context.data.root, *(["--config", os.path.abspath(config)] if config else [])]
     pod = _pod(context, refs[0]) if len(refs) == 1 else None
@@ -52,11 +54,18 @@ def generate(context: Context, refs: Sequence[str], options: UnitOptions, config
         store = context.store()
         for ref in refs:
             store.resolve(ref)
+        if options.args and len(refs) > 1:
+            raise BadUsage(
+                "arguments are for one app, and there are several images",
+                hint="prepare the pod with 'podium prepare', and give its uuid",
+                subject="--",
+            )
         command += ["run", "--rm"]
         for flag, value in (("--stage1", options.stage1), ("--net", options.net), ("--name", options.name)):
             command += [flag, value] if value else []
         for number, ref in enumerate(refs):
             command += [*(["---"] if number else []), ref, *(["--notify"] if options.notify else [])]
+        command += ["--", *options.args] if options.args else []
         return _unit(options.name or ", ".join(refs), command, options.restart)
     if options != UnitOptions():
         raise BadUsage("a prepared pod has its options already", hint="give images, or prepare another pod")

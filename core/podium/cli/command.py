@@ -129,6 +129,7 @@ class Command:
         root: it needs root's privileges.
         own_failure: the exit code of podium's own failures, where the others are an app's.
         passthrough: the first operand ends the options; what follows is for another command.
+        rest: what follows `--` are arguments of another command, the list `rest` of the `Args`.
         usage: in place of the one made from the tables.
         sections: further options with a grammar of their own: (title, options), for help and completion.
         parse: in place of the parser made from the tables.
@@ -147,6 +148,7 @@ class Command:
         root: bool = False,
         own_failure: int | None = None,
         passthrough: bool = False,
+        rest: bool = False,
         usage: str = "",
         sections: tuple[tuple[str, tuple[Option, ...]], ...] = (),
         parse: Callable[[Command, list[str]], Args] | None = None,
@@ -161,6 +163,7 @@ class Command:
         self.root = root
         self.own_failure = own_failure
         self.passthrough = passthrough
+        self.rest = rest
         self.usage = usage
         self.sections = sections
         self.parse = parse

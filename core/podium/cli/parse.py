@@ -37,6 +37,8 @@ def arguments(command: Command, words: list[str]) -> Args:
         for word in extra:
             if word.startswith("-") and word != "-":
                 raise unknown(word, known, command.name)
+        if command.rest:
+            values["rest"], rest = rest, []
         operands = extra + rest
         if dashes and not command.operands:
             raise BadUsage(f"'podium {command.name}' takes no operands", subject="--")

@@ -14,7 +14,7 @@ from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
 from podium.sandbox.confine import launch_of, limits_of, remote
-from podium.sandbox.stdio import AppLog, LogPump, Terminal
+from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal, is_journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class AppProcess:
         self.ended_at = float("inf")
         self.restart_at: float | None = None
         self.restart_allowed = True
-        self.pumps: list[LogPump] = []
+        self.pumps: list[Pump] = []
         self._pod = pod
         self._app = app
         self._steps = [
@@ -89,7 +89,10 @@ class AppProcess:
                 mode = "inherit" if stdio and (single or number) else "null" if number == 0 else "log"
             if mode == "inherit" and stdio is None:
                 mode = "log" if number else "null"
-            if mode == "inherit" and stdio is not None:
+            if mode == "inherit" and stdio is not None and number and is_journal(stdio[number]):
+                self.pumps.append(JournalPump(stdio[number]))
+                chosen.append(self.pumps[-1].app_end)
+            elif mode == "inherit" and stdio is not None:
                 chosen.append(stdio[number])
             elif mode == "log" and number:
                 pump = LogPump(log, ("stdin", "stdout", "stderr")[number])

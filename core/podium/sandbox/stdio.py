@@ -67,23 +67,16 @@ class AppLog:
             self._file = -1
 
 
-class LogPump:
-    """Copies what an app prints from a pipe to its log, in the CRI log format.
-
-        2016-10-06T00:17:09.669794202Z stdout F a whole line
-        2016-10-06T00:17:10.113242941Z stderr P a part of a line that has not ended
+class Pump:
+    """Takes what an app prints from a pipe.
 
     Attributes:
         app_end: the descriptor that the app gets; to be closed once it was started.
     """
 
-    def __init__(self, log: AppLog, stream: str) -> None:
-        self._log = log
-        log.open()
-        self._stream = stream.encode()
+    def __init__(self) -> None:
         self._pipe, self.app_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
-        self._rest = b""
 
     def fileno(self) -> int:
         """The pipe's reading end."""
@@ -104,13 +97,75 @@ class LogPump:
         if not data:
             self.close()
             return False
+        self._take(data)
+        return True
+
+    def drain(self) -> None:
+        """Copy what is there by now, without waiting for writers that an app left behind."""
+        while self._pipe >= 0 and _readable(self._pipe) and self.pump():
+            pass
+
+    def close(self) -> None:
+        """Close what is still open."""
+        if self._pipe >= 0:
+            self.started()
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _take(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class JournalPump(Pump):
+    """Hands what an app prints on to the journal, as podium's own.
+
+    The journal looks at the control group of whoever writes, and an app is in its pod's: written by itself, its lines
+    would not be those of podium's unit.
+    """
+
+    def __init__(self, journal: int) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def _take(self, data: bytes) -> None:
+        _write(self._journal, data)
+
+
+def is_journal(fd: int) -> bool:
+    """Whether it is a stream of the journal's (systemd-journald.service(8)), as a unit's output is."""
+    import socket
+    import stat
+
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        try:
+            return sock.family == socket.AF_UNIX and str(sock.getpeername()).endswith("/systemd/journal/stdout")
+        except OSError:
+            return False
+
+
+class LogPump(Pump):
+    """Copies what an app prints to its log, in the CRI log format.
+
+    2016-10-06T00:17:09.669794202Z stdout F a whole line
+    2016-10-06T00:17:10.113242941Z stderr P a part of a line that has not ended
+    """
+
+    def __init__(self, log: AppLog, stream: str) -> None:
+        self._log = log
+        log.open()
+        self._stream = stream.encode()
+        self._rest = b""
+        super().__init__()
+
+    def _take(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
         out: list[bytes] = []
         for line in lines:
             out.append(self._format(b"F", self._parts(line, out)))
         self._rest = self._parts(rest, out)
         self._log.append(b"".join(out))
-        return True
 
     def _parts(self, line: bytes, out: list[bytes]) -> bytes:
         """Put what is too long for one record into `out`; returns what is left of the line."""
@@ -118,11 +173,6 @@ class LogPump:
             out.append(self._format(b"P", line[:_MAX_LINE]))
             line = line[_MAX_LINE:]
         return line
-
-    def drain(self) -> None:
-        """Copy what is there by now, without waiting for writers that an app left behind."""
-        while self._pipe >= 0 and _readable(self._pipe) and self.pump():
-            pass
 
     def _format(self, tag: bytes, line: bytes) -> bytes:
         now = time.time_ns()
@@ -136,10 +186,8 @@ class LogPump:
         if self._rest:
             self._log.append(self._format(b"F", self._rest))
             self._rest = b""
-        self.started()
-        os.close(self._pipe)
         self._log.close()
-        self._pipe = -1
+        super().close()
 
 
 def _readable(fd: int) -> bool:

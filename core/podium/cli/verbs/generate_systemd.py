@@ -11,7 +11,7 @@ def run(context: Context, args: Args) -> int:
     """Print a unit."""
     from podium.actions.systemd import UnitOptions
 
-    options = UnitOptions(args.stage1, args.net, args.name, args.notify, args.restart)
+    options = UnitOptions(args.stage1, args.net, args.name, args.notify, args.restart, tuple(args.rest))
     print(context.runtime.generate_systemd(args.ref, options), end="")
     return 0
 
@@ -28,7 +28,11 @@ COMMAND = Command(
         Option("--restart", "Restart= of the unit", "WHEN", default="on-failure", choices=_WHEN),
     ),
     operands=(Operand("REF", "+", "image"),),
+    rest=True,
     about="REF is a prepared pod, which runs once, or images: each start makes a pod of one app each. "
-    "See docs/systemd.md.",
-    examples=("podium generate systemd --net host --name web example.com/web > /etc/systemd/system/web.service",),
+    "What follows -- are arguments for the app of one image. See docs/systemd.md.",
+    examples=(
+        "podium generate systemd --net host --name web example.com/web > /etc/systemd/system/web.service",
+        "podium generate systemd --net host box -- -c 'exec httpd -f'",
+    ),
 )
