@@ -60,7 +60,7 @@ def usage(command: Command) -> str:
     for operand in command.operands:
         name = f"{operand.name}..." if operand.number in "+*" else operand.name
         words.append(f"[{name}]" if operand.number in "?*" else name)
-    return " ".join([*words, *(["[-- ARG...]"] if command.rest else [])])
+    return " ".join(words)
 
 
 def _spelt(option: Option) -> str:

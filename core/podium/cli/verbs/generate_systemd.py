@@ -29,6 +29,7 @@ COMMAND = Command(
     ),
     operands=(Operand("REF", "+", "image"),),
     rest=True,
+    usage="[OPTION...] POD | IMAGE... [-- ARG...]",
     about="REF is a prepared pod, which runs once, or images: each start makes a pod of one app each. "
     "What follows -- are arguments for the app of one image. See docs/systemd.md.",
     examples=(
