@@ -7,6 +7,7 @@ if the power went at that moment: what the kernel had not written yet is lost.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 
 from podium.linux.loop import attached
 from support.snapshot import snapshot
+from support.volatile import VolatileFile
 
 SIZE = 256 << 20
 TRIES = 200
@@ -83,6 +85,40 @@ class Disk:
         with open(f"/sys/dev/block/{number}/stat", encoding="ascii") as f:
             fields = f.read().split()
         return " ".join((*fields[4:7], fields[8])) if fields[8] == "0" else os.urandom(8).hex()
+
+
+class VolatileDisk(Disk):
+    """An ext4 on a disk with a cache that loses and reorders what was not flushed."""
+
+    def __init__(self, work: str, chance: random.Random) -> None:
+        self.work = work
+        self.folder = os.path.join(work, "disk")
+        self.image = os.path.join(work, "disk.img")
+        self.unflushed = 0  # writes that were at stake
+        self._chance = chance
+        os.makedirs(self.folder)
+        self._file = VolatileFile(self.image, SIZE)
+        subprocess.run(["mkfs.ext4", "-q", self.image], check=True)
+
+    def unmount(self) -> None:
+        super().unmount()
+        self._file.close()
+
+    def lose_power(self) -> None:
+        """Keep what the disk would have; whoever works on it is killed."""
+        working = _stop(self.folder)
+        try:
+            if os.path.exists(self.image + ".lost"):
+                os.unlink(self.image + ".lost")
+            self.unflushed += self._file.lose_power(self.image + ".lost", self._chance)
+        finally:
+            for pid in working:
+                _signal(pid, signal.SIGKILL)
+
+    @property
+    def flushes(self) -> int:
+        """How often the file system has had the cache written."""
+        return self._file.flushes
 
 
 def _mount(image: str, folder: str) -> None:
