@@ -88,6 +88,12 @@ def test_a_full_disk_is_told(podium: Podium) -> None:
     assert done.returncode == 1 and "No space left on device" in done.stderr
 
 
+@pytest.mark.parametrize(("words", "code"), [(("status", "nobody"), 3), (("run", "nothing"), 125), (("nosuch",), 2)])
+def test_an_error_that_cannot_be_told_keeps_its_exit_code(podium: Podium, words: tuple[str, ...], code: int) -> None:
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(podium.argv(*words), stderr=full, check=False).returncode == code
+
+
 def test_a_reader_that_leaves_is_no_error(podium: Podium) -> None:
     reader, writer = os.pipe()
     os.close(reader)

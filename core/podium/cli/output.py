@@ -62,7 +62,15 @@ def print_json(value: dict[str, Any]) -> None:
 
 def tell(message: str) -> None:
     """Say something on standard error."""
-    print(f"podium: {_clean_lines(message)}", file=sys.stderr)
+    _say(f"podium: {_clean_lines(message)}")
+
+
+def _say(line: str) -> None:
+    """A line on standard error; one that can't be written (to a file on a full disk, say) changes no exit code."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def report(error: PodiumError, as_json: bool) -> None:
@@ -70,11 +78,11 @@ def report(error: PodiumError, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps(error.to_json()), file=sys.stderr)
+        _say(json.dumps(error.to_json()))
         return
     tell(error.message)
     if error.hint:
-        print(f"  hint: {_clean_lines(error.hint)}", file=sys.stderr)
+        _say(f"  hint: {_clean_lines(error.hint)}")
 
 
 def as_podium_error(error: OSError) -> PodiumError:
