@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -157,6 +159,61 @@ def test_17_power_is_lost_at_any_moment(mains: Mains) -> None:
         assert mains.disk.flushes > MOMENTS and mains.disk.unflushed, "nothing was at stake"
     sweep.record(f"power lost at a random moment{kind}", MOMENTS, len(wrong))
     assert not wrong, "\n".join(wrong)
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def test_17_events_of_pods_outlive_a_loss_of_power(mains: Mains) -> None:
+    """The worst case: what says that they were logged is on the disk, the end of the log is not."""
+    podium = mains.host.podium
+    uuid = podium.out("prepare", *FLY, *TRUE)
+    podium("run-prepared", uuid)
+    told = [event["kind"] for event in _events(podium, uuid)]
+    assert told == ["pod-prepared", "pod-started", "app-exited", "pod-exited"]
+    _sync(os.path.join(podium.dir, "pods/run", uuid, "events"))
+    with open(os.path.join(podium.dir, "events", "delivered"), "w", encoding="ascii") as f:
+        f.write("4")  # and a hook was told of them
+    _sync(f.name)
+    mains.disk.lose_power()
+    with mains.disk.afterwards() as folder:
+        after = Podium(os.path.join(folder, "data"), mains.config, mains.scope)
+        log, noted = os.path.join(after.dir, "events/log"), os.path.join(after.dir, "pods/run", uuid, "events")
+        with open(noted, "r+", encoding="ascii") as f:
+            assert "exited\n" in f.read()
+            f.seek(0)
+            f.write("boot:00000000-0000-4000-8000-000000000000\n")  # a machine that was without power has another
+        with open(log, encoding="utf-8") as f:
+            assert uuid not in f.read()  # or the disk was too quick for this test
+        again = _events(after, uuid)
+        assert [event["kind"] for event in again] == told
+        assert min(event["seq"] for event in again) > 4
+        assert _events(after, uuid) == again  # once
+    podium(*GC)
+
+
+def _events(podium: Podium, uuid: str) -> list[dict[str, Any]]:
+    lines = podium.out("events", "--filter", f"subject={uuid}", "--format", "json").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_17_events_of_a_gc_and_of_images_are_synced(mains: Mains) -> None:
+    podium = mains.host.podium
+    uuid = podium.out("prepare", *FLY, *TRUE)
+    podium(*GC)
+    podium("image", "import", mains.host.another_rootfs(), "--name", "other", "--exec", "/bin/true")
+    podium("image", "rm", "other")
+    mains.disk.lose_power()
+    with mains.disk.afterwards() as folder:
+        after = Podium(os.path.join(folder, "data"), mains.config, mains.scope)
+        kinds = [json.loads(line)["kind"] for line in after.out("events", "--format", "json").splitlines()]
+        assert kinds[-5:] == ["pod-prepared", "pod-marked", "pod-collected", "image-imported", "image-removed"]
+        assert _events(after, uuid)[-1]["kind"] == "pod-collected"
 
 
 def test_17_what_has_been_said_to_be_done_outlives_a_loss_of_power(mains: Mains) -> None:

@@ -16,7 +16,6 @@ from podium.quickjson import dumps, loads
 
 GROUP = "podium.hooks"
 MOUNTS = 3  # descriptor of the mount namespace in the process that delivers
-CURSOR = "delivered"  # in events/: number of the last event that everybody was told of
 
 
 def toml_files(folder: str) -> list[str]:
@@ -70,7 +69,7 @@ def wake(data: DataDir, hooks: str, mounts: int = -1) -> None:
     """
     try:
         last = log.last(data)  # before the look at who is there: who comes just then is told of what comes after it
-        if cursor(data) >= last:
+        if log.delivered(data) >= last:
             return
         if not toml_files(hooks) and not any_plugin(data):
             _pass_over(data, last)
@@ -88,20 +87,11 @@ def wake(data: DataDir, hooks: str, mounts: int = -1) -> None:
         pass
 
 
-def cursor(data: DataDir) -> int:
-    """Number of the last event that everybody was told of."""
-    try:
-        with open(os.path.join(data.events, CURSOR), encoding="ascii") as f:
-            return int(f.read(32))
-    except (OSError, ValueError):
-        return 0
-
-
 def advance(data: DataDir, seq: int) -> None:
     """Everybody was told of event `seq`; the caller holds the lock of who delivers."""
     from podium.linux.files import write_atomic
 
-    write_atomic(os.path.join(data.events, CURSOR), b"%d" % seq, 0o600, durable=False)
+    write_atomic(os.path.join(data.events, log.CURSOR), b"%d" % seq, 0o600, durable=False)
 
 
 def lock(data: DataDir) -> str:
@@ -113,7 +103,7 @@ def _pass_over(data: DataDir, last: int) -> None:
     """Nobody is to be told of what was logged so far, also not whoever is installed later."""
     try:
         with locked(lock(data), wait=False):
-            if cursor(data) < last:
+            if log.delivered(data) < last:
                 advance(data, last)
     except BlockingIOError:
         pass  # somebody delivers, so there was somebody to deliver to

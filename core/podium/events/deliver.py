@@ -118,7 +118,7 @@ def deliver(data: DataDir, folder: str) -> None:
     """Tell everybody of everything that is new. Waits for whoever is at it."""
     # Waiting, not giving up: who holds it may have read the log just before our event was there.
     with locked(consumers.lock(data)):
-        hooks, plugins, done = toml_hooks.load(folder)[0], consumers.scan(), consumers.cursor(data)
+        hooks, plugins, done = toml_hooks.load(folder)[0], consumers.scan(), log.delivered(data)
         for event in log.read(data, done):
             for outcome in tell(event, hooks, plugins):
                 if outcome.message is not None:

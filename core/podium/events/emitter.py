@@ -2,7 +2,8 @@
 
 What is due is read off a pod's phase and records, not remembered: so whoever looks at a pod next makes good what
 somebody who was killed between a transition and its event has missed. What was logged is noted in the pod's `events`
-file, after it was logged: a kill between the two repeats the event, with the same id.
+file, after it was logged: a kill between the two repeats the event, with the same id. Notes of another boot are held
+against the log, whose end a power failure may have cost.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from podium.errors import Corrupt
 from podium.events import log
 from podium.events.record import Event
+from podium.linux.procs import boot_id
 from podium.paths import EXITED_GARBAGE, GARBAGE, PREPARED, RUN, DataDir
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, status
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 NOTED = "events"  # in a pod's folder
 STOPPING = "stopping"
 COLLECTED = "collected"  # in place of a phase: its folder was taken out of pods/
+_BOOT = "boot:"  # begins a line of NOTED: the boot in which those after it were written
 _MISSED = 16  # ends of one app; each is logged as it comes, and a damaged count of restarts must not keep gc busy
 _Due = list[tuple[str, str, "dict[str, Any]"]]  # transition, kind, details
 
@@ -43,6 +46,8 @@ class Emitter:
         self._data = data
         self._hooks = hooks
         self._mounts = mounts
+        self._anything = False  # was logged
+        self._logged: tuple[frozenset[str], Event | None] | None = None  # ids of all events, and the oldest
 
     def pod(self, phase: str, folder: str, uuid: str) -> None:
         """Log what is due of a pod, for `wake`. Never an error: an event is no reason to fail a transition."""
@@ -56,7 +61,7 @@ class Emitter:
         fd = os.open(os.path.join(folder, NOTED), flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            noted = set(os.pread(fd, 1 << 20, 0).decode(errors="replace").split("\n"))
+            noted, boot = self._noted(fd, folder, uuid)
             failed = os.path.join(folder, lifecycle.GC_FAILED)
             if phase in (EXITED_GARBAGE, GARBAGE) and "marked" in noted and not os.path.lexists(failed):
                 return  # gc asks again for each pod that it collects: in vain but for those that another gc marked
@@ -66,15 +71,46 @@ class Emitter:
                 envelope = None
             due = [d for d in _due(phase, folder, envelope) if d[0] not in noted]
             if not due:
+                os.write(fd, boot)
                 return
             common = _common(envelope)
             trace("event:due")
             log.append(self._data, [Event(f"{uuid}:{t}", kind, uuid, {**common, **more}) for t, kind, more in due])
+            self._anything = True
             trace("event:logged")
-            os.write(fd, "".join(f"{t}\n" for t, _, _ in due).encode())
+            os.write(fd, boot + "".join(f"{t}\n" for t, _, _ in due).encode())
         finally:
             os.close(fd)
         trace("event:noted")
+
+    def _noted(self, fd: int, folder: str, uuid: str) -> tuple[set[str], bytes]:
+        """What of a pod was logged, by its file and the log; and what has to be in the file before the next note."""
+        lines = os.pread(fd, 1 << 20, 0).decode(errors="replace").split("\n")
+        noted, now = set(lines), f"{_BOOT}{boot_id()}"
+        if now == next((line for line in reversed(lines) if line.startswith(_BOOT)), ""):
+            return noted, b""
+        if noted != {""}:
+            noted -= self._lost(noted, folder, uuid)
+        return noted, now.encode() + b"\n"
+
+    def _lost(self, noted: set[str], folder: str, uuid: str) -> set[str]:
+        """Those that are not in the log, although it goes back to before the pod was made."""
+        if self._logged is None:
+            events = list(log.read(self._data))
+            self._logged = frozenset(event.id for event in events), events[0] if events else None
+        ids, oldest = self._logged
+        try:
+            created = envelopes.read(folder).created
+        except (Corrupt, OSError):
+            return set()
+        if oldest is not None and oldest.seq > 1 and oldest.time > created:
+            return set()
+        return {transition for transition in noted if f"{uuid}:{transition}" not in ids}
+
+    def sync(self) -> None:
+        """Let what this emitter logged outlive a power failure."""
+        if self._anything:
+            log.sync(self._data)
 
     def pods(self) -> None:
         """Make good what was missed of any pod."""

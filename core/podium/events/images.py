@@ -44,7 +44,7 @@ def transition(data: DataDir, kind: str, hex_digest: str, name: str, stamp: str)
         trace("event:intended")
         yield
         trace("event:image-due")
-        log.append(data, [event])
+        log.append(data, [event], durable=True)
         trace("event:image-logged")
         _forget(path)
     finally:
@@ -75,7 +75,7 @@ def _settle(data: DataDir, path: str, kind: str, hex_digest: str) -> bool:
         event = Event.from_json(records.unseal(os.pread(fd, 1 << 16, 0), "an event"))
         happened = os.path.lexists(data.image(hex_digest)) == (kind == IMPORTED)
         if happened:
-            log.append(data, [event])
+            log.append(data, [event], durable=True)
         _forget(path)
         return happened
     except BlockingIOError:

@@ -1,7 +1,9 @@
 """The event log: events/log in the data directory, a sealed record a line, rotated to log.1 … log.4.
 
 Appending is one write under a lock. Half a line, which a writer that was killed has left, is cut off by the next one;
-readers pass over it. Lines are not fsynced: a power failure may cost the last seconds.
+readers pass over it. Lines of pods are not fsynced, since that would be on the path of each run: what a power failure
+costs is found missing by whoever looks at the pod in the next boot (`emitter`). Of what leaves nothing to look at (an
+image, a gc that has ended) they are.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
 
 ROTATE_BYTES = 4 << 20
 KEPT = 4
+CURSOR = "delivered"  # in events/: number of the last event that everybody was told of
 _TAILS = (1 << 12, 1 << 16, 1 << 22)  # bytes at the end of the log that are looked at for its last event
 
 
-def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BYTES) -> int:
+def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BYTES, *, durable: bool = False) -> int:
     """Append events in order; returns the number of the last. Raises OSError."""
     os.makedirs(data.events, mode=0o700, exist_ok=True)
     with locked(os.path.join(data.events, "lock")):
@@ -34,6 +37,7 @@ def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BY
             size, seq = _mend(fd)
             if seq == 0:
                 seq = max((event.seq for event in _read(os.path.join(data.events, "log.1"))), default=0)
+            seq = max(seq, delivered(data))  # a power failure can cost more of the log than of that
             lines = b""
             for event in events:
                 seq += 1
@@ -41,6 +45,8 @@ def append(data: DataDir, events: Sequence[Event], rotate_bytes: int = ROTATE_BY
             left = memoryview(lines)
             while left:
                 left = left[os.write(fd, left) :]
+            if durable:
+                os.fdatasync(fd)
         finally:
             os.close(fd)
         if size + len(lines) > rotate_bytes:
@@ -71,6 +77,29 @@ def _end(fd: int) -> tuple[int, int]:
         if start == 0:
             break
     return end, 0
+
+
+def sync(data: DataDir) -> None:
+    """Let what was logged so far outlive a power failure. Never an error: it is as good as before."""
+    try:
+        fd = os.open(os.path.join(data.events, "log"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        os.fdatasync(fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def delivered(data: DataDir) -> int:
+    """Number of the last event that everybody was told of."""
+    try:
+        with open(os.path.join(data.events, CURSOR), encoding="ascii") as f:
+            return int(f.read(32))
+    except (OSError, ValueError):
+        return 0
 
 
 def last(data: DataDir) -> int:

@@ -39,18 +39,23 @@ def mark(
         Uuids of what was marked.
     """
     pods = lifecycle.scan(data) if only is None else [only]
-    with _emitting(data, config, dry_run) as emitter:
+    with _emitting(data, config, dry_run, only is None) as emitter:
         return Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods).marked
 
 
 @contextmanager
-def _emitting(data: DataDir, config: Config, dry_run: bool) -> Iterator[Emitter]:
-    """Who logs the events of a pass; they are delivered when it has ended, all at once."""
+def _emitting(data: DataDir, config: Config, dry_run: bool, whole: bool) -> Iterator[Emitter]:
+    """Who logs the events of a pass; they are delivered when it has ended, all at once.
+
+    Those of a pass over all pods are synced too, once. Of one pod that would be on the path of `run --rm`.
+    """
     emitter = Emitter(data, config.get("hooks", "dir"))
     try:
         yield emitter
     finally:
         if not dry_run:
+            if whole:
+                emitter.sync()
             emitter.wake()
 
 
@@ -83,7 +88,7 @@ def collect(
     from podium.gc.sweeping import Sweep
 
     pods = lifecycle.scan(data) if only is None else _one(data, only)
-    with _emitting(data, config, dry_run) as emitter:
+    with _emitting(data, config, dry_run, only is None) as emitter:
         marking = Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods)
         report = GcReport(marking.marked, [], marking.kept, marking.failed, [], [])
         if mark_only:
