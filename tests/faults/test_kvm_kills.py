@@ -21,7 +21,7 @@ from support.crashes import GC, Host
 from support.snapshot import Scope, Snapshot
 
 FULL = sweep.LONG or os.environ.get("PODIUM_TEST_FULL") == "1"
-CYCLES, ROUNDS = (10, 5) if FULL else (2, 1)
+CYCLES, ROUNDS = (5, 10) if FULL else (2, 1)
 SEED = int(os.environ.get("SWEEP_SEED", "11"))
 VICTIMS = ("podium", "qemu", "virtiofsd")
 RUNNING = "running"  # no trace point: the first app has ended, the second goes on

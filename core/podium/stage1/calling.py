@@ -20,6 +20,7 @@ class Loaded:
         name: as its entry point has it.
         info: what it says of itself.
         warnings: what its author should change.
+        ahead: names of modules that its `prepare` and `run` need, if it says so in AHEAD.
 
     Args:
         name: of the plugin.
@@ -37,6 +38,7 @@ class Loaded:
     ) -> None:
         self.name = name
         self.warnings: list[str] = []
+        self.ahead: tuple[str, ...] = tuple(getattr(plugin, "AHEAD", ()))
         self._plugin = plugin
         self._retiring = retiring
         self._manager = pluggy.PluginManager(PROJECT)

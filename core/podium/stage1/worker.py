@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from _socket import socket
+from contextlib import suppress
 
 from podium.errors import PluginFailed, PluginRefused, PodiumError
 from podium.stage1.protocol import BrokenPeer, Channel
@@ -106,6 +107,9 @@ class _Worker:
 
             for module in _AHEAD:
                 import_module(module)
+            for module in self._loaded.ahead if self._loaded else ():
+                with suppress(ImportError):  # its hook will say so
+                    import_module(module)
 
     def _load(self, name: str, entry: str) -> dict[str, Any]:
         from importlib import import_module

@@ -83,7 +83,11 @@ def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
     last += [f"sealed {app.name}" for app in pod.apps if app.readonly_rootfs]
     last += [f"agent {app.name} {app.name} app 4>&- 5<&- &" for app in pod.apps]
     scripts = {"pod/setup": lines, "pod/start": last}
-    return archive((path, stat.S_IFREG | 0o600, script(lines)) for path, lines in scripts.items())
+    entries = [(path, stat.S_IFREG | 0o600, script(lines)) for path, lines in scripts.items()]
+    for app in pod.apps:  # which `step` would have to make, in processes of the guest that cost milliseconds
+        entries += [(f"run/{app.name}.{stream}", stat.S_IFIFO | 0o600, b"") for stream in ("in", "out", "err")]
+        entries.append((f"run/{app.name}.program", stat.S_IFREG | 0o700, b""))
+    return archive(entries)
 
 
 def script(lines: Iterable[str]) -> bytes:

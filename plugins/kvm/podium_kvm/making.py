@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from podium.errors import Failed, HostLacks
 from podium.linux import cgroup
@@ -46,6 +48,11 @@ def prepare(pod: Pod) -> None:
     """
     at = folder(pod)
     os.makedirs(at, mode=0o700, exist_ok=True)
+    with _disk_made(os.path.join(at, "rw")):
+        _prepare_boot(pod, at)
+
+
+def _prepare_boot(pod: Pod, at: str) -> None:
     kernel = kernels.obtain(pod.data_root, pod.settings.get("kernel") or None)
     write_atomic(os.path.join(pod.stage1_dir, _KERNEL), f"{kernel.digest}\n".encode())
     images = _serials(pod)
@@ -56,7 +63,6 @@ def prepare(pod: Pod) -> None:
         f.write(first)
         f.write(initrd.of_pod(pod, images))
     os.mkfifo(os.path.join(at, "ctl"), 0o600)
-    _make_disk(os.path.join(at, "rw"))
 
 
 def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
@@ -113,21 +119,20 @@ def _serials(pod: Pod) -> dict[str, str]:
     return {image: f"image{number}" for number, image in enumerate(ids)}
 
 
-def _make_disk(path: str) -> None:
-    """A sparse file with an ext4 in it, without journal: what a power failure leaves of a pod's disk is of no use."""
+@contextmanager
+def _disk_made(path: str) -> Iterator[None]:
+    """Make, meanwhile, a sparse file with an ext4 in it, without journal: after a power failure it is of no use."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     os.ftruncate(fd, DISK_SIZE)
     os.close(fd)
     options = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"]
-    done = subprocess.run(
-        [_needed("mke2fs", "e2fsprogs"), "-t", "ext4", *options, path],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Failed(f"the pod's disk can't be made: {done.stderr.strip()}", subject=path)
+    argv = [_needed("mke2fs", "e2fsprogs"), "-t", "ext4", *options, path]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as made:
+        yield
+        said = made.communicate()[1]
+    if made.returncode:
+        raise Failed(f"the pod's disk can't be made: {said.strip()}", subject=path)
 
 
 def _needed(name: str, package: str) -> str:

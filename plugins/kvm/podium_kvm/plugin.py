@@ -11,6 +11,7 @@ from podium.hookspecs import hookimpl
 from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
 
 VERSION = "0.1.0"
+AHEAD = ("podium_kvm.making",)  # imported while podium prepares a pod that is to run at once
 MAX_APPS = 8
 
 # Not yet, so refused by name.
