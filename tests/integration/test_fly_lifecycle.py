@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -127,6 +128,7 @@ def test_restart_always(either: Fly) -> None:
     uuid = either.start("echo again; exit 0", "--restart", "always")
     until(lambda: either.podium("logs", uuid).stdout.count("again") >= 3, "it was started three times")
     assert either.status(uuid)["state"] == "running" and either.app(uuid)["restarts"] >= 2
+    assert re.search(r"after [2-9] restarts, exited with 0 before", either.podium.out("status", uuid))
     either.podium("stop", uuid)
     assert either.status(uuid)["state"] == "exited"
 

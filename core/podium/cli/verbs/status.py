@@ -61,13 +61,18 @@ def _show(pod: dict[str, Any]) -> None:
 
 
 def _app(app: dict[str, Any]) -> str:
-    parts = [app["state"]]
+    parts, end = [app["state"]], ""
     if app["signal"]:
-        parts.append(f"by {app['signal']}")
+        end = f"by {app['signal']}"
     elif app["exit_code"] is not None:
-        parts.append(f"with {app['exit_code']}")
+        end = f"with {app['exit_code']}"
+    if app["state"] == "exited" and end:
+        parts.append(end)
     if app.get("pid"):
         parts.append(f"as pid {app['pid']}")
+    if app.get("restarts"):
+        last = f", exited {end} before" if end and app["state"] != "exited" else ""
+        parts.append(f"after {app['restarts']} restart{'s' if app['restarts'] > 1 else ''}{last}")
     if app.get("message"):
         parts.append(f"({app['message']})")
     return " ".join([*parts, "·", app["image"] or app["image_id"] or ""]).rstrip(" ·")
