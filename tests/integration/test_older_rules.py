@@ -66,7 +66,10 @@ def test_broken_json_is_placed_and_removable(box: Podium) -> None:
     done = box("cat-manifest", uuid, check=1)
     for part in (uuid, "web", "box", "0.8.11", "line 2", "column "):
         assert part in done.stderr, part
-    box("run-prepared", uuid, check=125)
+    refused = box("run-prepared", uuid, check=125).stderr
+    for part in (uuid, "web from box", "appc 0.8.11", "line 2", "column "):
+        assert part in refused, part
+    assert "not prepared but exited" in box("run-prepared", uuid, check=125).stderr
     box("rm", "--force", uuid)
     assert box.pods() == {}
 

@@ -56,6 +56,8 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
         raise InUse(f"pod {pod.uuid} is being worked on by another process", subject=pod.uuid)
     try:
         if pod.phase != PREPARED:
+            os.close(fd)  # with our lock it would seem to run
+            fd = -1
             raise WrongState(
                 f"pod {pod.uuid} is not prepared but {lifecycle.state(pod)}",
                 hint="a pod runs once; 'podium run' makes a new one",

@@ -24,6 +24,7 @@ def load(folder: str) -> Pod:
     """
     envelope = envelopes.read(folder)
     path = os.path.join(folder, MANIFEST)
+    content = b""
     try:
         content = records.read_bytes(path)
         try:
@@ -34,8 +35,11 @@ def load(folder: str) -> Pod:
             manifest = usable_pod(content)
         return build(folder, envelope, manifest)
     except (OSError, BadInput, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        from podium.pods.manifest_fault import manifest_fault
+
+        told = manifest_fault(envelope.uuid, content, envelope)[1] if content else ""
         raise Corrupt(
-            f"the manifest of pod {envelope.uuid} can't be used: {e}",
+            told or f"the manifest of pod {envelope.uuid} can't be used: {e}",
             hint="'podium stop', 'podium gc' and 'podium rm --force' work without it",
             subject=envelope.uuid,
         ) from None
