@@ -26,11 +26,10 @@ CONFINED = (
 )
 
 
-@pytest.fixture(params=STAGE1S)
-def stage1(request: pytest.FixtureRequest, podium: Podium, busybox_oci: str) -> tuple[str, ...]:
-    """Options that choose a stage1; there is an image `box`."""
+@pytest.fixture
+def box(podium: Podium, busybox_oci: str) -> Podium:
     podium("image", "import", busybox_oci, "--name", "box")
-    return STAGE1S[request.param]
+    return podium
 
 
 def _shown(text: str) -> dict[str, str]:
@@ -40,14 +39,16 @@ def _shown(text: str) -> dict[str, str]:
     return {**shown, "fds": fields["fds"].strip(), "cgroup": cgroups}
 
 
-@pytest.mark.parametrize("confined", [(), CONFINED], ids=["as it is", "confined"])
-def test_40_what_is_entered_has_the_apps_rights(
-    podium: Podium, stage1: tuple[str, ...], confined: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize(
+    ("stage1", "confined"),
+    [("fly", ()), ("nspawn", ()), *((stage1, CONFINED) for stage1 in STAGE1S)],
+    ids=lambda value: value if isinstance(value, str) else "confined" if value else "as it is",
+)
+def test_40_what_is_entered_has_the_apps_rights(box: Podium, stage1: str, confined: tuple[str, ...]) -> None:
     script = f"{SHOWS}; echo ready; exec sleep 1000"
-    uuid = podium.out("run", "-d", *stage1, "box", *confined, "--exec", "/bin/sh", "--", "-c", script)
+    uuid = box.out("run", "-d", *STAGE1S[stage1], "box", *confined, "--exec", "/bin/sh", "--", "-c", script)
     lines = []
-    with podium.start("logs", "-f", uuid) as follower:
+    with box.start("logs", "-f", uuid) as follower:
         assert follower.stdout is not None
         for line in follower.stdout:
             if line == "ready\n":
@@ -56,26 +57,27 @@ def test_40_what_is_entered_has_the_apps_rights(
         follower.kill()
     app = _shown("".join(lines))
     assert len(app) >= len(FIELDS) and (app["CapEff"] == "0000000000000000") == bool(confined)
-    entered = podium.out("enter", uuid, "--", "/bin/sh", "-c", SHOWS)
+    entered = box.out("enter", uuid, "--", "/bin/sh", "-c", SHOWS)
     assert _shown(entered) == app
     assert app["fds"] == "0 1 2 3"
-    podium("rm", "--force", uuid)
+    box("rm", "--force", uuid)
 
 
-def test_45_logs_are_the_same_for_every_stage1(podium: Podium, stage1: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("stage1", STAGE1S)
+def test_45_logs_are_the_same_for_every_stage1(box: Podium, stage1: str) -> None:
     script = "echo first; echo second >&2; read line < /wait; printf 'no newline at the end'; exit 3"
     words = ("box", "--exec", "/bin/sh", "--", "-c", f"mkfifo /wait; {script}")
-    uuid = podium.out("run", "-d", *stage1, *words)
-    with podium.start("logs", "-f", uuid) as follower:
+    uuid = box.out("run", "-d", *STAGE1S[stage1], *words)
+    with box.start("logs", "-f", uuid) as follower:
         assert follower.stdout is not None
         begun = [follower.stdout.readline() for _ in range(2)]  # while it runs
-        podium("enter", uuid, "--", "/bin/sh", "-c", "echo go > /wait")
+        box("enter", uuid, "--", "/bin/sh", "-c", "echo go > /wait")
         rest, err = follower.communicate(timeout=60)  # it ends with the pod
     assert (sorted(begun), rest, follower.returncode) == (["first\n", "second\n"], "no newline at the end\n", 0), err
-    assert podium.json("status", "--wait", uuid)["pod"]["exit_code"] == 3
-    podium("gc", "--mark-only")
+    assert box.json("status", "--wait", uuid)["pod"]["exit_code"] == 3
+    box("gc", "--mark-only")
     for _ in range(2):
-        assert sorted(podium.out("logs", uuid).splitlines()) == ["first", "no newline at the end", "second"]
-    assert podium.out("logs", "--tail", "1", uuid) == "no newline at the end"
-    podium(*GC)
-    assert "no pod" in podium("logs", uuid, check=3).stderr
+        assert sorted(box.out("logs", uuid).splitlines()) == ["first", "no newline at the end", "second"]
+    assert box.out("logs", "--tail", "1", uuid) == "no newline at the end"
+    box(*GC)
+    assert "no pod" in box("logs", uuid, check=3).stderr
