@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
+from podium.light_pluggy import pluggy
 from podium.named import NamedTuple
 
 if TYPE_CHECKING:

@@ -20,14 +20,22 @@ else:
                 return super().__new__(mcs, name, bases, body)
             fields = tuple(body.get("__annotations__", ()))
             defaults = {field: body.pop(field) for field in fields if field in body}
-            # Compiled, as in collections: nothing else takes arguments by place and by name as quickly.
-            make = eval(f"lambda cls, {', '.join(fields)}: new(cls, ({', '.join(fields)},))", {"new": tuple.__new__})
-            make.__defaults__ = tuple(defaults.values())
-            make.__qualname__ = f"{name}.__new__"
             body |= {field: _tuplegetter(place, None) for place, field in enumerate(fields)}
-            body |= {"__new__": make, "__slots__": (), "__match_args__": fields}
+            body |= {"__new__": _first_new, "__slots__": (), "__match_args__": fields}
             body |= {"_fields": fields, "_field_defaults": defaults}
             return super().__new__(mcs, name, bases, body)
+
+    def _first_new(cls, /, *values, **named):
+        """Makes the first one: only now the class gets its own `__new__`, since most commands use few classes.
+
+        That is compiled, as in collections: nothing else takes arguments by place and by name as quickly.
+        """
+        fields = ", ".join(cls._fields)
+        make = eval(f"lambda cls, {fields}: new(cls, ({fields},))", {"new": tuple.__new__})
+        make.__defaults__ = tuple(cls._field_defaults.values())
+        make.__qualname__ = f"{cls.__name__}.__new__"
+        cls.__new__ = make
+        return make(cls, *values, **named)
 
     class NamedTuple(tuple, metaclass=_Meta):
         """As typing.NamedTuple: fields are annotated, those with a default last; methods and properties are kept."""

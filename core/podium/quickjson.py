@@ -8,23 +8,46 @@ from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _SPACE = " \t\n\r"
+_CONSTANTS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
-class _Context:
-    """What the C scanner asks of a `json.JSONDecoder`."""
+class Reader:
+    """Reads JSON texts, with some of the hooks that `json.loads` takes, by the same names."""
 
+    # What the C scanner asks of a `json.JSONDecoder`.
     strict = True
     object_hook = None
-    object_pairs_hook = None
-    parse_float = float
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+    parse_float: Callable[[str], Any] = float
     parse_int = int
-    parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
+    parse_constant: Callable[[str], Any] = _CONSTANTS.__getitem__
+
+    def __init__(self, **hooks: Callable[[Any], Any]) -> None:
+        self.__dict__.update(hooks)
+        self._hooks: dict[str, Any] = hooks
+        self._scan = make_scanner(self)  # type: ignore[arg-type]  # any object with these attributes
+
+    def __call__(self, text: str) -> Any:
+        """The value of a text. Raises as `loads`, and what a hook raises."""
+        try:
+            value, end = self._scan(text, len(text) - len(text.lstrip(_SPACE)))
+        except SystemError:
+            # Up to Python 3.12 the scanner finds its error's class only where json.decoder is imported already.
+            import json
+
+            value, end = json.loads(text, **self._hooks), len(text)
+        except StopIteration as e:
+            raise ValueError(f"a JSON value is missing at character {e.value}") from None
+        if text[end:].strip(_SPACE):
+            raise ValueError(f"something follows the JSON value at character {end}")
+        return value
 
 
-_scan = make_scanner(_Context())  # type: ignore[arg-type]  # any object with these attributes
+_read = Reader()
 
 
 def _refuse(value: object) -> Any:
@@ -38,19 +61,7 @@ def loads(data: str | bytes) -> Any:
         ValueError: it is none.
         RecursionError: it is nested too deeply.
     """
-    text = data if isinstance(data, str) else data.decode(errors="surrogatepass")
-    try:
-        value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
-    except SystemError:
-        # Up to Python 3.12 the scanner finds its error's class only where json.decoder is imported already.
-        import json
-
-        value, end = json.loads(text), len(text)
-    except StopIteration as e:
-        raise ValueError(f"a JSON value is missing at character {e.value}") from None
-    if text[end:].strip(_SPACE):
-        raise ValueError(f"something follows the JSON value at character {end}")
-    return value
+    return _read(data if isinstance(data, str) else data.decode(errors="surrogatepass"))
 
 
 def dumps(value: Any, separators: tuple[str, str] = (", ", ": ")) -> str:

@@ -81,23 +81,24 @@ NOT_STARTED = ["pod-prepared", "pod-exited", "pod-marked", "pod-collected"]
 
 
 @pytest.mark.parametrize(
-    ("point", "life"),
+    ("verb", "point", "life"),
     [
-        ("prepare:prepared", NEVER_RUN),
-        ("event:due", NEVER_RUN),
-        ("event:logged", NEVER_RUN),
-        ("event:noted", NEVER_RUN),
-        ("run:moved", NOT_STARTED),
-        ("run:ended", LIFE),
-        ("run:finished", LIFE),
+        ("run", "prepare:prepared", NEVER_RUN),
+        ("prepare", "event:due", NEVER_RUN),
+        ("prepare", "event:logged", NEVER_RUN),
+        ("prepare", "event:noted", NEVER_RUN),
+        ("run", "run:moved", NOT_STARTED),
+        ("run", "event:due", LIFE),
+        ("run", "run:ended", LIFE),
+        ("run", "run:finished", LIFE),
     ],
 )
 def test_a_kill_between_transition_and_event_loses_none(
-    podium: Podium, busybox_rootfs: str, point: str, life: list[str]
+    podium: Podium, busybox_rootfs: str, verb: str, point: str, life: list[str]
 ) -> None:
     podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
     dying = podium.using(podium.binary, PODIUM_TRACE_KILL=point)
-    dying("run", "--stage1", "fly", "--net", "host", "box", check=None)
+    dying(verb, "--stage1", "fly", "--net", "host", "box", check=None)
     _all_seen_by_the_next(podium, life)
 
 

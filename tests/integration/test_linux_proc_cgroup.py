@@ -24,16 +24,18 @@ def parent() -> Iterator[None]:
     cgroup.remove(PARENT)
 
 
-def _only_v2() -> Hierarchies:
-    host = hierarchies.current()
-    if host.v2 is None:
-        pytest.skip("no v2 hierarchy")
-    return Hierarchies(host.v2, host.v2_controllers, {})
-
-
-@pytest.fixture(params=["all", "v2"])
+@pytest.fixture(params=["all", "v2", "v1"])
 def at(request: pytest.FixtureRequest) -> Hierarchies:
-    return hierarchies.current() if request.param == "all" else _only_v2()
+    host = hierarchies.current()
+    if request.param == "v2":
+        if host.v2 is None:
+            pytest.skip("no v2 hierarchy")
+        return Hierarchies(host.v2, host.v2_controllers, {})
+    if request.param == "v1":
+        if "freezer" not in host.v1:
+            pytest.skip("no v1 hierarchies")
+        return Hierarchies(None, frozenset(), host.v1)
+    return host
 
 
 @pytest.fixture
@@ -70,19 +72,37 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_a_child_is_in_every_hierarchy(path: str, at: Hierarchies) -> None:
+def _own_paths() -> dict[str, str]:
+    """Controller (`systemd` for name=systemd, "" for v2) → cgroup of this process."""
+    lines = [line.split(":", 2) for line in hierarchies.read("/proc/self/cgroup").splitlines()]
+    return {name.removeprefix("name="): path for _, names, path in lines for name in names.split(",")}
+
+
+def test_a_child_is_in_the_hierarchies_of_all_pods(path: str, at: Hierarchies) -> None:
     cgroup.create(path, at)
     cgroup.create(path, at)
+    names = ({"memory", "systemd"} if at.v2 else {"memory", "systemd", "cpuacct", "freezer"}) & at.v1.keys()
+    expected = names | ({""} if at.v2 else set())
+    assert expected
 
     def look() -> bool:
-        mine = hierarchies.read("/proc/self/cgroup").splitlines()
-        paths = {line.split(":", 2)[1].removeprefix("name="): line.split(":", 2)[2] for line in mine}
-        names = [*at.v1, *([""] if at.v2 else [])]
-        return not all(
-            paths[next(key for key in paths if key == name or name in key.split(","))] == f"/{path}" for name in names
-        )
+        paths = _own_paths()
+        return any(paths[name] != f"/{path}" for name in expected)
 
     assert _wait(_run(path, look, at)) == 0
+
+
+def test_what_is_in_a_limited_cgroup_is_in_the_hierarchy_of_the_limit(path: str) -> None:
+    limits = cgroup.Limits(pids_max=100)
+    _need(limits)
+    at = hierarchies.current()
+    cgroup.create(path)
+    cgroup.apply(path, limits)
+    cgroup.create(f"{path}/app")
+    name = "pids" if "pids" in at.v1 else ""
+    assert _wait(_run(f"{path}/app", lambda: _own_paths()[name] != f"/{path}/app")) == 0
+    cgroup.remove(path)
+    assert not any(os.path.exists(folder) for folder in at.folders(path))
 
 
 def test_another_process_is_moved(path: str, at: Hierarchies) -> None:
@@ -256,7 +276,7 @@ def test_frozen_processes_stand_still(path: str, at: Hierarchies) -> None:
     os.close(write_end)
     assert os.read(read_end, 1) == b"x"
     cgroup.freeze(path, at)
-    if "freezer" in at.v1:
+    if at.v2 is None:
         _until(lambda: hierarchies.read(f"{at.v1['freezer']}/{path}/freezer.state") == "FROZEN\n")
     else:
         _until(lambda: hierarchies.counters(f"{at.v2}/{path}/cgroup.events")["frozen"] == 1)

@@ -80,20 +80,19 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
         with _name_reserved(context, request.name), store.shared():
             images = [store.resolve(image.id) for image in images]  # nobody can remove them any more
             pod = _write(context, pod, request, given, images, store, pin, worker)
-        made = worker.call(
-            "prepare",
-            pod.path,
-            context.config.get("stage1", "prepare-timeout"),
-            {"settings": context.config.of_stage1(plugin.name)},
-        )
+        trace("call:prepare")
+        number = worker.begin("prepare", pod.path, {"settings": context.config.of_stage1(plugin.name)})
+        _sync_folders(context, pod)  # while the plugin is at work
+        made = worker.result(number, "prepare", context.config.get("stage1", "prepare-timeout"))
         for note in made.get("notes", ()) if isinstance(made, dict) else ():
             print(f"podium: {note}", file=sys.stderr)
         trace("prepare:plugin-done")
         pod = lifecycle.move(data, pod, PREPARED, durable=not to_run)
         trace("prepare:prepared")
-        emitter = context.emitter()
-        emitter.pod(PREPARED, pod.path, pod.uuid)
-        emitter.wake()
+        if not to_run:  # else its supervisor logs this event too, in a moment, or gc does
+            emitter = context.emitter()
+            emitter.pod(PREPARED, pod.path, pod.uuid)
+            emitter.wake()
         return Prepared(pod, fd, worker)
     except BaseException as e:
         if worker is not None:
@@ -282,7 +281,10 @@ def _write(
     pin: pins.Pin,
     worker: Worker,
 ) -> PodRef:
-    """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held."""
+    """Write manifest and envelope and make the pod visible as preparing, all while the store's lock is held.
+
+    The files are synced, so none is there by half; the folders are not, see `_sync_folders`.
+    """
     from podium.appc.annotations import CGROUP_PARENT, NET
     from podium.features import Features
     from podium.linux.files import write_atomic
@@ -336,8 +338,20 @@ def _write(
         created_boottime=since_boot(),
         created_boot=boot_id(),
     )
-    envelopes.write(pod.path, envelope)
+    envelopes.write(pod.path, envelope, sync_folder=False)
     trace("prepare:envelope")
-    moved = lifecycle.move(context.data, pod, PREPARE)
+    moved = lifecycle.move(context.data, pod, PREPARE, durable=False)
     trace("prepare:preparing")
     return moved
+
+
+def _sync_folders(context: Context, pod: PodRef) -> None:
+    """Have what `_write` made and moved outlive a power failure, before the pod can be run: once for all of it.
+
+    A failure before that leaves an embryo or a failed prepare. What its plugin took, and a reboot does not clear, is in
+    the ledger, which is synced by itself.
+    """
+    from podium.linux.files import fsync_dir
+
+    for folder in (pod.path, context.data.phase(PREPARE), context.data.phase(EMBRYO)):
+        fsync_dir(folder)

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code; docs/cli.md has them all.
     """
-    gc.set_threshold(20_000)  # a short command makes little garbage, and looking for it takes a tenth of its time
+    gc.set_threshold(100_000)  # a short command makes little garbage, and looking for it takes a tenth of its time
     if argv is not None:
         return _main(argv)
     code = _main(sys.argv[1:])

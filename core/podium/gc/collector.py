@@ -12,7 +12,7 @@ from podium.gc.report import Failure as Failure
 from podium.gc.report import GcReport as GcReport
 from podium.gc.report import Kept as Kept
 from podium.gc.report import Released as Released
-from podium.paths import EXITED_GARBAGE, GARBAGE, DataDir
+from podium.paths import DataDir
 from podium.pods import lifecycle
 from podium.pods.lifecycle import PodRef
 
@@ -40,7 +40,9 @@ def mark(
     """
     pods = lifecycle.scan(data) if only is None else [only]
     with _emitting(data, config, dry_run, only is None) as emitter:
-        return Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods).marked
+        marker = Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run)
+        marker.mark(pods)
+        return marker.done.marked
 
 
 @contextmanager
@@ -89,18 +91,17 @@ def collect(
 
     pods = lifecycle.scan(data) if only is None else _one(data, only)
     with _emitting(data, config, dry_run, only is None) as emitter:
-        marking = Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run).mark(pods)
-        report = GcReport(marking.marked, [], marking.kept, marking.failed, [], [])
+        marker = Marker(data, config.get("cgroup", "parent"), expire_prepared, emitter, dry_run=dry_run)
+        report = GcReport(marker.done.marked, [], marker.done.kept, marker.done.failed, [], [])
         if mark_only:
+            marker.mark(pods)
             return report
-        marked = set(marking.marked)
-        to_sweep = [pod for pod in pods if pod.phase in (EXITED_GARBAGE, GARBAGE) or pod.uuid in marked]
-        with Sweep(data, config, grace_period, report, marking.known, emitter, dry_run=dry_run) as sweep:
+        with Sweep(data, config, grace_period, report, marker.done.known, emitter, dry_run=dry_run) as sweep:
             if worker is not None and only is not None:
                 sweep.adopt(worker, only)
             if only is None:
                 sweep.finish_deletions()
-            sweep.collect(to_sweep, wait=only is not None)
+            sweep.collect(pods, marker, wait=only is not None)
     return report
 
 

@@ -27,7 +27,7 @@ _TO = {EMBRYO: GARBAGE, PREPARE: GARBAGE, PREPARED: GARBAGE, RUN: EXITED_GARBAGE
 
 
 class Marking(NamedTuple):
-    """What was marked; `known` is what was read of pods on the way, by uuid."""
+    """What was marked so far; `known` is what was read of pods on the way, by uuid."""
 
     marked: list[str]
     kept: list[Kept]
@@ -64,13 +64,17 @@ class Marker:
         self._cgroups: dict[str, set[str]] = {}
         self.done = Marking([], [], [], {})
 
-    def mark(self, pods: Iterable[PodRef]) -> Marking:
-        """Mark those of `pods` that can be."""
+    def mark(self, pods: Iterable[PodRef]) -> list[PodRef]:
+        """Mark those of `pods` that can be; returns where they are now, and those that were marked before."""
+        self._cgroups = {}  # as they are now
+        marked = []
         for pod in pods:
             if pod.phase not in _TO:
+                marked.append(pod)
                 continue
             try:
-                self._consider(pod)
+                if (moved := self._consider(pod)) is not None:
+                    marked.append(moved)
             except FileNotFoundError:
                 continue  # somebody else was quicker
             except NotADirectoryError:
@@ -78,22 +82,23 @@ class Marker:
             except (PodiumError, OSError) as e:
                 reason = e.reason if isinstance(e, PodiumError) else "os-error"
                 self.done.failed.append(Failure(pod.uuid, reason, str(e), 0))
-        return self.done
+        return marked
 
-    def _consider(self, pod: PodRef) -> None:
+    def _consider(self, pod: PodRef) -> PodRef | None:
         if pod.phase == PREPARED and self._is_young(pod):
-            return
+            return None
         fd = lock.try_lock(pod.path) or self._lock_of_orphans(pod)
         if fd is None:
-            return  # it is alive, or somebody works on it
+            return None  # it is alive, or somebody works on it
         try:
             known = knowledge.read(pod)
             if known.newer is not None:
                 self.done.failed.append(Failure(pod.uuid, known.newer.reason, known.newer.message, 0))
             elif self._ready(pod, known):
-                self._move(pod, known)
+                return self._move(pod, known)
         finally:
             os.close(fd)
+        return None
 
     def _is_young(self, pod: PodRef) -> bool:
         """Without its lock, so that nobody who wants to run it right now finds it locked."""
@@ -141,7 +146,8 @@ class Marker:
         except HostLacks:
             return False
 
-    def _move(self, pod: PodRef, known: Known) -> None:
+    def _move(self, pod: PodRef, known: Known) -> PodRef:
+        moved = pod
         if not self._dry:
             if pod.phase == RUN:
                 # Where no end was recorded, the grace period begins now.
@@ -155,6 +161,7 @@ class Marker:
             self._emitter.pod(moved.phase, moved.path, moved.uuid)
         self.done.marked.append(pod.uuid)
         self.done.known[pod.uuid] = known
+        return moved
 
 
 def cgroup_paths(uuid: str, known: Known, parent: str) -> list[str]:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from podium.config import Config
     from podium.events.emitter import Emitter
     from podium.gc.knowledge import Known
+    from podium.gc.marking import Marker
     from podium.stage1.client import Worker
 
 
+_TOGETHER = 200  # pods that are marked, then swept: so folders are deleted while the next ones are marked
 _AHEAD = 16  # pods that a plugin is asked for before its first answer is read: so nobody waits for the other
 
 
@@ -75,6 +77,7 @@ class Sweep:
         self._loaded: set[Choice] = set()
         self._unusable: dict[Choice, str] = {}
         self._host: audit.Host | None = None
+        self._told: set[str] = set()  # uuids of pods whose events are logged up to their marking
 
     def __enter__(self) -> Sweep:
         """Workers end when the block does."""
@@ -87,18 +90,26 @@ class Sweep:
         """Use a worker that is there already, for the pod that it has run; it ends when the block does."""
         self._dispatcher.adopt(worker, uuid)
 
-    def collect(self, pods: list[PodRef], *, wait: bool = False) -> None:
-        """Collect those of `pods` that are past their grace period and that nobody else is at.
+    def collect(self, pods: list[PodRef], marker: Marker, *, wait: bool = False) -> None:
+        """Mark what can be marked of `pods`, and collect those past their grace period that nobody else is at.
 
         Args:
             pods: where they were last seen.
+            marker: marks them.
             wait: for one that somebody else is at, until he is done.
         """
         with Deletion(self._data, self._deleted, len(pods), self._taken) as self._deletion:
-            for start in range(0, len(pods), _AHEAD):
-                jobs = [job for pod in pods[start : start + _AHEAD] if (job := self._begin(pod, wait)) is not None]
-                for job in jobs:
-                    self._finish(job)
+            for start in range(0, len(pods), _TOGETHER):
+                marked = marker.mark(pods[start : start + _TOGETHER])
+                self._told = {*self._report.marked}
+                self._host = None  # what these hold on the host can be seen only now that their supervisors have ended
+                self._collect(marked, wait)
+
+    def _collect(self, pods: list[PodRef], wait: bool) -> None:
+        for start in range(0, len(pods), _AHEAD):
+            jobs = [job for pod in pods[start : start + _AHEAD] if (job := self._begin(pod, wait)) is not None]
+            for job in jobs:
+                self._finish(job)
 
     def _taken(self, uuid: str, folder: str) -> None:
         self._emitter.pod(COLLECTED, folder, uuid)
@@ -144,7 +155,8 @@ class Sweep:
     def _finish(self, job: _Job) -> None:
         fd = job.fd
         try:
-            self._emitter.pod(job.pod.phase, job.pod.path, job.pod.uuid)
+            if job.pod.uuid not in self._told:
+                self._emitter.pod(job.pod.phase, job.pod.path, job.pod.uuid)
             self._release(job)
             trace("gc:delete")
             self._deletion.take(job.pod, fd)

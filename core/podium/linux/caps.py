@@ -69,7 +69,7 @@ def names(numbers: Iterable[int]) -> list[str]:
 
 def last() -> int:
     """Number of the last capability that the kernel has."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as f:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as f:
         return int(f.read())
 
 

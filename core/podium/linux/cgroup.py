@@ -1,4 +1,7 @@
-"""A pod's cgroup: one relative path (`podium/<uuid>`, `podium/<uuid>/<app>`) in the v2 and every v1 hierarchy.
+"""A pod's cgroup: one relative path (`podium/<uuid>`, `podium/<uuid>/<app>`) in the v2 hierarchy and some v1 ones.
+
+It is made in those v1 hierarchies that count or limit something for it. Whatever looks for it, kills or removes it
+looks into all: podium 0.1 made it in every one.
 
 What it costs to place a process (measured on Linux 6.18): the first write of cgroup.procs waits 4 to 20 ms for an RCU
 grace period, in v1 and v2 alike; further ones within some ms are free. There are two ways without that wait, and `fork`
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SIGKILL = 9
-_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
 
 def tracking() -> Hierarchies:
@@ -38,70 +40,17 @@ def tracking() -> Hierarchies:
 
 
 def create(path: str, at: Hierarchies | None = None) -> None:
-    """Make a cgroup in every hierarchy, with its parents; what is there already stays."""
+    """Make a cgroup where every pod's is, and where a limit is on what it is in; what is there already stays.
+
+    `apply` makes it in the hierarchies of the limits. See docs/adr/0014-cgroups-where-needed.md.
+    """
     at = at or hierarchies.current()
-    hierarchies.check_path(path)
-    for mount in at.mounts:
-        # Whoever removes the last pod's cgroup removes the parent, perhaps between our two steps.
-        while not _create(mount, path, at):
-            pass
-
-
-def _create(mount: str, path: str, at: Hierarchies) -> bool:
-    """Make a cgroup in one hierarchy; False when a parent vanished meanwhile."""
-    if mount not in (at.v2, at.v1.get("cpuset")):  # where making the cgroup is all that there is to do
-        try:
-            os.mkdir(f"{mount}/{path}", 0o755)
-        except FileExistsError:
-            return True
-        except FileNotFoundError:
-            pass  # a parent is to be made first
-        else:
-            return True
-    folder = mount
-    for part in path.split("/"):
-        if mount == at.v2:
-            _pass_down(folder)
-        parent, folder = folder, f"{folder}/{part}"
-        try:
-            os.mkdir(folder, 0o755)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            if parent == mount:
-                raise
-            return False
-        if mount == at.v1.get("cpuset"):
-            _copy_cpuset(parent, folder)
-    return True
-
-
-def _pass_down(folder: str) -> None:
-    """Give the controllers that a v2 cgroup has to its children, those that can be; `apply` names what is missing."""
-    try:
-        given = read(f"{folder}/cgroup.subtree_control").split()
-        available = read(f"{folder}/cgroup.controllers").split()
-    except FileNotFoundError:
-        return
-    for name in _CONTROLLERS:
-        if name in available and name not in given:
-            try:
-                write(f"{folder}/cgroup.subtree_control", f"+{name}")
-            except OSError as e:
-                # It holds processes (EBUSY), is not delegated (EACCES, EPERM), or is threaded (EOPNOTSUPP, EINVAL).
-                if e.errno not in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
-
-
-def _copy_cpuset(parent: str, folder: str) -> None:
-    """A new v1 cpuset is empty, and takes no process before it has processors and memory nodes."""
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        if not read(f"{folder}/{name}").strip():
-            write(f"{folder}/{name}", read(f"{parent}/{name}"))
+    for mount in at.having(path.rpartition("/")[0]):
+        hierarchies.make(mount, path, at)
 
 
 def enter(path: str, pid: int = 0, at: Hierarchies | None = None) -> None:
-    """Move a process into a cgroup, in every hierarchy.
+    """Move a process into a cgroup, in every hierarchy that it is in.
 
     Args:
         path: of a cgroup that exists.
@@ -110,8 +59,9 @@ def enter(path: str, pid: int = 0, at: Hierarchies | None = None) -> None:
     """
     at = at or hierarchies.current()
     single = pid == 0 and os.stat("/proc/self/task").st_nlink == 3  # ".", ".." and one thread
-    for folder in at.folders(path):
-        if not at.is_v2(folder):
+    for mount in at.having(path):
+        folder = f"{mount}/{path}"
+        if mount != at.v2:
             write(f"{folder}/{'tasks' if single else 'cgroup.procs'}", str(pid))
         elif pid != 0 or not _is_in("self", path, v2=True):
             write(f"{folder}/cgroup.procs", str(pid))
@@ -199,8 +149,8 @@ def _pids(folder: str) -> list[int]:
 def kill(path: str, sig: int = _SIGKILL, timeout: float = 10.0, at: Hierarchies | None = None) -> bool:
     """Send a signal to all processes in the cgroup and in those in it, and wait until there are none.
 
-    SIGKILL reaches what is forked meanwhile too: by cgroup.kill (v2, Linux 5.14), and by being repeated while the v1
-    freezer holds them. Other signals are sent once.
+    SIGKILL reaches what is forked meanwhile too: by cgroup.kill (v2, Linux 5.14), and by being repeated while a freezer
+    holds them. Other signals are sent once.
 
     Args:
         path: of the cgroup; it may be gone.
@@ -232,11 +182,11 @@ def kill(path: str, sig: int = _SIGKILL, timeout: float = 10.0, at: Hierarchies 
             except FileNotFoundError:
                 pass
         if procs(path, at):
-            _set_frozen(path, True, at, v1_only=True)
+            _set_frozen(path, True, at)
             try:
                 _signal_all(path, sig, at)
             finally:
-                _set_frozen(path, False, at, v1_only=True)
+                _set_frozen(path, False, at)
         return not populated(path, at)
 
     return _until(kill_all, timeout)
@@ -274,29 +224,37 @@ def freeze(path: str, at: Hierarchies | None = None) -> None:
     """Stop all processes of the cgroup; they stop soon after the call.
 
     Raises:
-        HostLacks: neither v2 nor the v1 freezer is there.
+        HostLacks: neither v2 nor the v1 freezer has it.
     """
-    _set_frozen(path, True, at or hierarchies.current())
+    _require_frozen(path, True, at)
 
 
 def thaw(path: str, at: Hierarchies | None = None) -> None:
     """Let the processes of a frozen cgroup go on; raises as `freeze`."""
-    _set_frozen(path, False, at or hierarchies.current())
+    _require_frozen(path, False, at)
 
 
-def _set_frozen(path: str, frozen: bool, at: Hierarchies, v1_only: bool = False) -> None:
-    if "freezer" in at.v1:
-        try:
-            write(f"{at.v1['freezer']}/{path}/freezer.state", "FROZEN" if frozen else "THAWED")
-        except FileNotFoundError:
-            if not v1_only:
-                raise
-    elif at.v2 is not None and not v1_only:
-        write(f"{at.v2}/{path}/cgroup.freeze", "1" if frozen else "0")
-    elif not v1_only:
+def _require_frozen(path: str, frozen: bool, at: Hierarchies | None) -> None:
+    if not _set_frozen(path, frozen, at or hierarchies.current()):
         from podium.errors import HostLacks
 
-        raise HostLacks("the host has no cgroup freezer", hint="use cgroup v2", subject="freezer")
+        raise HostLacks(f"no cgroup freezer has {path}", hint="use cgroup v2", subject="freezer")
+
+
+def _set_frozen(path: str, frozen: bool, at: Hierarchies) -> bool:
+    """By v2, else by the v1 freezer (not by both: each waits for what the other has stopped); whether one has it."""
+    ways = []
+    if at.v2 is not None:
+        ways.append((f"{at.v2}/{path}/cgroup.freeze", "1" if frozen else "0"))
+    if "freezer" in at.v1:
+        ways.append((f"{at.v1['freezer']}/{path}/freezer.state", "FROZEN" if frozen else "THAWED"))
+    for file, text in ways:
+        try:
+            write(file, text)
+        except FileNotFoundError:
+            continue
+        return True
+    return False
 
 
 def remove(path: str, timeout: float = 5.0, at: Hierarchies | None = None) -> None:
@@ -358,10 +316,10 @@ def usage(path: str, at: Hierarchies | None = None) -> Usage:
     except FileNotFoundError:
         pass
     try:
-        if "cpuacct" in at.v1:
-            cpu = int(read(f"{at.v1['cpuacct']}/{path}/cpuacct.usage")) / 1e9
-        elif at.v2 is not None:  # counted even without the controller
+        if at.v2 is not None:  # counted even without the controller
             cpu = hierarchies.counters(f"{at.v2}/{path}/cpu.stat")["usage_usec"] / 1e6
+        elif "cpuacct" in at.v1:
+            cpu = int(read(f"{at.v1['cpuacct']}/{path}/cpuacct.usage")) / 1e9
     except FileNotFoundError:
         pass
     return Usage(memory, cpu)

@@ -11,9 +11,13 @@ import os
 
 from podium.named import NamedTuple
 
-# v1 controllers that limit, count or stop what podium runs, and systemd's own; the rest (perf_event, net_cls, net_prio,
-# rdma, misc, hugetlb, debug) would cost time at each start and give nothing.
+_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")  # of v2, which are passed down
+# v1 hierarchies in which there may be a cgroup of podium's (perf_event, net_cls, net_prio, rdma, misc, hugetlb and
+# debug never had one), and those in which every pod has one: to count its memory, and systemd's own. Where there is no
+# v2, which does both, also to count its processor time and to stop it.
 _V1 = ("cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "freezer", "devices", "systemd")
+_OF_ALL = ("memory", "systemd")
+_OF_ALL_WITHOUT_V2 = ("cpuacct", "freezer")
 
 
 class Hierarchies(NamedTuple):
@@ -33,6 +37,12 @@ class Hierarchies(NamedTuple):
     def mounts(self) -> list[str]:
         """The mount points, each once, the v2 one first."""
         return list(dict.fromkeys([*([self.v2] if self.v2 else []), *self.v1.values()]))
+
+    def having(self, path: str) -> list[str]:
+        """Mount points of the hierarchies that every pod's cgroup is in, and of those others in which `path` is."""
+        of_all = _OF_ALL if self.v2 else _OF_ALL + _OF_ALL_WITHOUT_V2
+        sure = {self.v2, *(mount for name, mount in self.v1.items() if name in of_all)}
+        return [mount for mount in self.mounts if mount in sure or (path and os.path.isdir(f"{mount}/{path}"))]
 
     def folders(self, path: str) -> list[str]:
         """The folders of a cgroup in every hierarchy, the v2 one first."""
@@ -132,6 +142,67 @@ def _named(error: OSError, path: str, what: str = "") -> OSError:
     """The error with the path in it; ENODEV is what a file says whose cgroup was removed after it was opened."""
     number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
     return OSError(number, f"{error.strerror}{what}", path)
+
+
+def make(mount: str, path: str, at: Hierarchies) -> None:
+    """Make a cgroup in the hierarchy at `mount`, with its parents; what is there already stays."""
+    check_path(path)
+    # Whoever removes the last pod's cgroup removes the parent, perhaps between our two steps.
+    while not _make(mount, path, at):
+        pass
+
+
+def _make(mount: str, path: str, at: Hierarchies) -> bool:
+    """One try; False when a parent vanished meanwhile."""
+    if mount not in (at.v2, at.v1.get("cpuset")):  # where making the cgroup is all that there is to do
+        try:
+            os.mkdir(f"{mount}/{path}", 0o755)
+        except FileExistsError:
+            return True
+        except FileNotFoundError:
+            pass  # a parent is to be made first
+        else:
+            return True
+    folder = mount
+    for part in path.split("/"):
+        if mount == at.v2:
+            _pass_down(folder)
+        parent, folder = folder, f"{folder}/{part}"
+        try:
+            os.mkdir(folder, 0o755)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if parent == mount:
+                raise
+            return False
+        if mount == at.v1.get("cpuset"):
+            _copy_cpuset(parent, folder)
+    return True
+
+
+def _pass_down(folder: str) -> None:
+    """Give the controllers that a v2 cgroup has to its children, those that can be; `apply` names what is missing."""
+    try:
+        given = read(f"{folder}/cgroup.subtree_control").split()
+        available = read(f"{folder}/cgroup.controllers").split()
+    except FileNotFoundError:
+        return
+    for name in _CONTROLLERS:
+        if name in available and name not in given:
+            try:
+                write(f"{folder}/cgroup.subtree_control", f"+{name}")
+            except OSError as e:
+                # It holds processes (EBUSY), is not delegated (EACCES, EPERM), or is threaded (EOPNOTSUPP, EINVAL).
+                if e.errno not in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+
+def _copy_cpuset(parent: str, folder: str) -> None:
+    """A new v1 cpuset is empty, and takes no process before it has processors and memory nodes."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not read(f"{folder}/{name}").strip():
+            write(f"{folder}/{name}", read(f"{parent}/{name}"))
 
 
 def counters(path: str) -> dict[str, int]:

@@ -80,7 +80,7 @@ def _usable(name: str, at: Hierarchies) -> bool:
 
 
 def apply(path: str, limits: Limits, at: Hierarchies | None = None) -> None:
-    """Limit a cgroup that exists.
+    """Limit a cgroup that exists, and is still empty: it is made in the v1 hierarchies of the limits.
 
     Args:
         path: below every hierarchy.
@@ -101,7 +101,11 @@ def apply(path: str, limits: Limits, at: Hierarchies | None = None) -> None:
                 hint="'podium stage1 check' lists what the host has; drop the isolator that needs it",
                 subject=controller,
             )
-        version = _v2(controller, limits) if at.is_v2(folder) else _v1(controller, limits)
+        if at.is_v2(folder):
+            version = _v2(controller, limits)
+        else:
+            version = _v1(controller, limits)
+            hierarchies.make(folder.removesuffix(f"/{path}"), path, at)
         for name, text, optional in version:
             try:
                 hierarchies.write(f"{folder}/{name}", text)

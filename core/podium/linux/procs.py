@@ -22,7 +22,7 @@ def boot_id() -> str:
     """The kernel's random id of this boot, read once (random(4))."""
     global _boot_id
     if not _boot_id:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as f:
             _boot_id = f.read().strip()
     return _boot_id
 

@@ -164,11 +164,11 @@ def _file_name(value: Any) -> str:
     return text
 
 
-def write(folder: str, envelope: Envelope) -> None:
-    """Write a pod's envelope, durably."""
+def write(folder: str, envelope: Envelope, *, sync_folder: bool = True) -> None:
+    """Write a pod's envelope, durably; without `sync_folder` it is the caller who syncs the folder."""
     from podium.linux.files import write_atomic
 
-    write_atomic(os.path.join(folder, FILE), records.seal(envelope.to_json()) + b"\n")
+    write_atomic(os.path.join(folder, FILE), records.seal(envelope.to_json()) + b"\n", sync_folder=sync_folder)
 
 
 def read(folder: str) -> Envelope:

@@ -29,7 +29,7 @@ class PodRef(NamedTuple):
 
 def new_uuid() -> str:
     """A random uuid (RFC 4122 version 4) of the kernel's (random(4)): Python's module takes 3 ms to import."""
-    with open("/proc/sys/kernel/random/uuid", encoding="ascii") as f:
+    with open("/proc/sys/kernel/random/uuid", encoding="utf-8") as f:  # "ascii" would be a module to import
         return f.read().strip()
 
 

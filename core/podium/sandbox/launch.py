@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 
 from podium import records
 from podium.errors import Corrupt, WrongState
@@ -49,7 +49,10 @@ class Launch(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in the pod's stage1/apps/<app>.json."""
-        return {**self._asdict(), "seccomp": None if self.seccomp is None else b64encode(self.seccomp).decode()}
+        return {
+            **self._asdict(),
+            "seccomp": None if self.seccomp is None else b2a_base64(self.seccomp, newline=False).decode(),
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Launch:
@@ -57,7 +60,7 @@ class Launch(NamedTuple):
         known = {k: data[k] for k in cls._fields}
         for name in ("argv", "groups", "capabilities"):
             known[name] = None if known[name] is None else tuple(known[name])
-        known["seccomp"] = None if known["seccomp"] is None else b64decode(known["seccomp"])
+        known["seccomp"] = None if known["seccomp"] is None else a2b_base64(known["seccomp"])
         known["rlimits"] = {k: (int(soft), int(hard)) for k, (soft, hard) in known["rlimits"].items()}
         return cls(**known)
 

@@ -395,7 +395,8 @@ class PodSupervisor:
                 continue
             if before and not app.alive and app.exit_code:
                 self._stop()  # one has failed, so the pod ends
-            self._emit()
+            if any(each.alive for each in self._apps):
+                self._emit()  # else it is told of with the pod's own end, which comes at once
 
     def _stop(self) -> None:
         """Ask what still runs to end, last started first."""

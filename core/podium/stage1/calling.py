@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pluggy
-
 from podium.errors import CapabilityUnsupported, InterfaceMismatch, PluginRefused
 from podium.hookspecs import HOOKS, PREFIX, PROJECT, RETIRING, Retiring, Stage1Spec
+from podium.light_pluggy import pluggy
 from podium.types import INTERFACE, Stage1Info
 
 
@@ -117,7 +115,7 @@ class Loaded:
             raise self._refused(f"its {name} uses specname, which is not allowed on {hook}")
         if impl.hookwrapper or impl.wrapper:
             raise self._refused(f"its {name} is a wrapper, which is not allowed on stage1 hooks")
-        defaults = [p.name for p in inspect.signature(impl.function).parameters.values() if p.default is not p.empty]
+        defaults = [*impl.kwargnames, *(getattr(impl.function, "__kwdefaults__", None) or ())]
         if defaults:
             raise self._refused(f"its {name} gives {', '.join(defaults)} a default, so it would never be passed")
         for argument in impl.argnames:
