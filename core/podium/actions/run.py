@@ -127,7 +127,8 @@ def _start(
             if how.remove:
                 import podium.gc.sweeping  # noqa: F401  (while there is nothing else to do)
             code = int(worker.result(number, "run"))
-        worker.channel.close()  # so that it ends while we look for what is to be told
+        if not how.remove:
+            worker.channel.close()  # so that it ends while we look for what is to be told
         return RunResult(pod.uuid, code, _messages(pod))
     finally:
         again = worker if how.remove and worker.more and via != "compatible" else None  # it has the pod's own code
