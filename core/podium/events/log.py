@@ -96,7 +96,7 @@ def sync(data: DataDir) -> None:
 def delivered(data: DataDir) -> int:
     """Number of the last event that everybody was told of."""
     try:
-        with open(os.path.join(data.events, CURSOR), encoding="ascii") as f:
+        with open(os.path.join(data.events, CURSOR), "rb") as f:
             return int(f.read(32))
     except (OSError, ValueError):
         return 0
