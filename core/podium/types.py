@@ -5,7 +5,7 @@ Fields are only ever added, each with a default; a plugin must ignore what it do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self, dataclass_transform
 
@@ -483,6 +483,27 @@ class Sandbox(Protocol):
 
     def root(self, app: App) -> str:
         """Path of the app's rootfs, as seen after the namespaces have been joined."""
+
+
+class LastingSandbox(Sandbox, Protocol):
+    """A sandbox that outlives the process that made it: so its supervisor can become a smaller one while it waits.
+
+    Once it has waited for a while, the supervisor executes another program: same pid, same children, same open files,
+    but nothing in memory, so that `run_apps` never returns. When something is to be decided, that program loads
+    the same code again, makes the sandbox anew by `taken_over`, serves the apps to their end, and calls `close`, after
+    which the pod's exit code is that of the apps. A stage1 that wants to do more once `run_apps` has returned
+    leaves `handed_on` out: its supervisor then stays as it is.
+    """
+
+    def handed_on(self, keep: Callable[[int], int]) -> Mapping[str, Any]:
+        """What `taken_over` needs, as JSON has it; `keep` is told each descriptor that has to stay open."""
+
+    @classmethod
+    def taken_over(cls, pod: Pod, record: Mapping[str, Any]) -> Self:
+        """The sandbox that `handed_on` told of."""
+
+    def close(self) -> None:
+        """End what is left of it."""
 
 
 class Pump(Protocol):

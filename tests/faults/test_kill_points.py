@@ -11,6 +11,7 @@ from podium.testing.checks.leaks import reached
 from support import sweep
 from support.command import Podium
 from support.crashes import FLY, GC, IMAGE_GC, SLEEP, Act, Host
+from support.rest import resting_or_gone
 from support.snapshot import Scope
 
 
@@ -41,6 +42,15 @@ def _run_detached_removed(host: Host, act: Act) -> None:
     act("run", "--detach", "--rm", *FLY, "box", "--exec", "/bin/true")
     for uuid in host.podium.pods():
         host.podium("wait", uuid, check=None)
+
+
+def _run_rested(host: Host, act: Act) -> None:
+    """Its supervisor goes to rest, goes on for the signal, and ends the pod."""
+    act("run", "--detach", *FLY, *SLEEP)
+    for uuid, pod in host.podium.pods().items():
+        if pod["problem"] is None:
+            resting_or_gone(host.podium, uuid)
+            host.podium("stop", uuid, check=None)
 
 
 def _run_prepared(host: Host, act: Act) -> None:
@@ -106,6 +116,7 @@ SCENARIOS: dict[str, Callable[[Host, Act], None]] = {
     for scenario in (
         *(_prepare, _run, _run_removed, _run_failing, _run_detached, _run_detached_removed),
         *(
+            _run_rested,
             _run_prepared,
             _run_prepared_detached,
             _stop,
@@ -126,6 +137,7 @@ BEGINS: dict[str, tuple[str, ...]] = {
     "run_failing": ("run:prepared", "run:ended", "run:finished"),
     "run_detached": ("run:",),
     "run_detached_removed": ("run:ended", "run:finished", "gc:mark", "gc:delet"),
+    "run_rested": ("run:rest", "run:ended", "run:finished"),
     "run_prepared": ("run:moved", "run:supervisor"),
     "run_prepared_detached": ("run:moved", "run:supervisor", "run:started"),
     "rm_forced": ("call:", "run:"),

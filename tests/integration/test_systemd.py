@@ -15,6 +15,7 @@ from podium.actions.systemd import quoted
 from support.command import Podium
 from support.fly import until
 from support.images import make_busybox_rootfs
+from support.rest import rested
 
 CONTRIB = os.path.join(os.path.dirname(__file__), "..", "..", "contrib", "systemd")
 
@@ -117,6 +118,8 @@ def test_ready_of_an_app_is_passed_on(
     with pytest.raises(BlockingIOError):
         manager.recv(4096)
     manager.settimeout(60.0)
+    (uuid,) = podium.pods()
+    rested(podium, uuid)  # the supervisor: it passes on what it is told all the same
     process.stdin.close()
     process.stdin = None
     assert manager.recv(4096) == b"READY=1\n"

@@ -114,6 +114,13 @@ BROKEN = {
     "gentle": Broken(
         "test_stop_by_force_kills", _STOP, f'    if request.force:\n        raise RuntimeError("never")\n{_STOP}'
     ),
+    "unreturning": Broken(
+        "test_a_pod_that_ran_for_a_while",
+        "    def root(self, app: App)",
+        "    def handed_on(self, keep: Any) -> Any:\n        return {}\n\n"
+        "    @classmethod\n    def taken_over(cls, pod: Pod, record: Any) -> Any:\n        return cls(None)\n\n"
+        "    def root(self, app: App)",
+    ),
     "stops-once": Broken("test_stop_is_idempotent", _STOP, f"    control.running(pod, pod.apps[0].name)\n{_STOP}"),
     "collects-once": _gc(
         "test_gc_is_idempotent",

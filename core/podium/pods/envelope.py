@@ -181,8 +181,21 @@ def read(folder: str) -> Envelope:
         FileNotFoundError: the pod is gone, or has no envelope yet.
         Corrupt: the envelope is damaged.
     """
-    what = f"the envelope of pod {os.path.basename(folder)}"
-    data = records.read(os.path.join(folder, FILE), what)
+    what = _what(folder)
+    return _checked(folder, records.read(os.path.join(folder, FILE), what), what)
+
+
+def parse(folder: str, data: bytes) -> Envelope:
+    """The envelope of the pod in `folder` from the file's bytes. Raises Corrupt."""
+    what = _what(folder)
+    return _checked(folder, records.unseal(data, what), what)
+
+
+def _what(folder: str) -> str:
+    return f"the envelope of pod {os.path.basename(folder)}"
+
+
+def _checked(folder: str, data: dict[str, Any], what: str) -> Envelope:
     try:
         envelope = Envelope.from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as e:

@@ -35,15 +35,22 @@ CLEARED_BY_REBOOT = frozenset({"mount", "netns", "link", "cgroup", "process", "l
 
 
 class PodLedger:
-    """The ledger in a pod's folder. See `podium.types.Ledger`."""
+    """The ledger in a pod's folder. See `podium.types.Ledger`.
 
-    def __init__(self, folder: str) -> None:
+    Args:
+        folder: the pod's.
+        read: without it, nothing is known of the entries: enough to tell that one is released, even if somebody has
+            damaged the file meanwhile.
+    """
+
+    def __init__(self, folder: str, *, read: bool = True) -> None:
         self._path = os.path.join(folder, FILE)
         self._entries: dict[int, Resource] = {}
         self._boots: dict[int, str] = {}
         self.damaged = 0
-        self._ends_in_line = True
-        self._read()
+        self._ends_in_line = read
+        if read:
+            self._read()
 
     def intend(self, kind: str, id: str, **attrs: Any) -> int:
         """Record the intent to take a resource, durably where it outlives a reboot; returns the entry's number."""

@@ -10,23 +10,39 @@ from podium.appc.isolators import combine
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
 from podium.errors import BadInput, Corrupt
+from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, MANIFEST, DataDir
 from podium.pods import envelope as envelopes
 from podium.quickjson import loads
 from podium.types import App, Mount, Network, Pod, Volume
 
 
-def load(folder: str) -> Pod:
+class Kept(NamedTuple):
+    """What `load` reads of a pod's folder."""
+
+    envelope: bytes
+    manifest: bytes
+
+
+def read(folder: str) -> Kept:
+    """What `load` reads in `folder`. Raises OSError or LimitExceeded."""
+    return Kept(*(records.read_bytes(os.path.join(folder, name)) for name in (envelopes.FILE, MANIFEST)))
+
+
+def load(folder: str, kept: Kept | None = None) -> Pod:
     """The pod in `folder`.
+
+    Args:
+        folder: of the pod.
+        kept: what was read there before.
 
     Raises:
         Corrupt: its envelope or manifest is damaged.
     """
-    envelope = envelopes.read(folder)
-    path = os.path.join(folder, MANIFEST)
+    envelope = envelopes.parse(folder, kept.envelope) if kept else envelopes.read(folder)
     content = b""
     try:
-        content = records.read_bytes(path)
+        content = kept.manifest if kept else records.read_bytes(os.path.join(folder, MANIFEST))
         try:
             manifest = parse_pod(content, own=True)
         except BadInput:

@@ -46,6 +46,15 @@ class AppStatus(NamedTuple):
     restarts: int = 0
     message: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in status/<app>.json."""
+        return {**self._asdict(), "process": self.process.to_json() if self.process else None}
+
+    @classmethod
+    def from_json(cls, name: str, data: dict[str, Any]) -> AppStatus:
+        """Raises KeyError, TypeError or ValueError when a field is missing or wrong."""
+        return cls(name, process=_process(data.get("process")), **_checked(data, _APP_TYPES))
+
 
 class Runtime(NamedTuple):
     """How a pod is run.
@@ -78,6 +87,19 @@ class Runtime(NamedTuple):
     via: str = "installed"
     remove: bool = False
     facts: dict[str, Any] = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in runtime.json."""
+        supervisor = self.supervisor.to_json() if self.supervisor else None
+        leader = self.leader.to_json() if self.leader else None
+        return {**self._asdict(), "supervisor": supervisor, "leader": leader}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Runtime:
+        """Raises KeyError, TypeError or ValueError when a field is missing or wrong."""
+        known = _checked(data, _RUNTIME_TYPES)
+        known["networks"] = tuple({"name": str(n["name"]), "ip": str(n["ip"])} for n in known.get("networks", ()))
+        return cls(_process(data.get("supervisor")), _process(data.get("leader")), **known)
 
 
 def _write(path: str, record: dict[str, Any]) -> None:
@@ -140,8 +162,7 @@ def _checked(data: dict[str, Any], types: dict[str, tuple[type, ...]]) -> dict[s
 
 def write_app(folder: str, status: AppStatus) -> None:
     """Write an app's status into the pod's folder."""
-    process = status.process.to_json() if status.process else None
-    _write(os.path.join(folder, FOLDER, status.name + ".json"), {**status._asdict(), "process": process})
+    _write(os.path.join(folder, FOLDER, status.name + ".json"), status.to_json())
 
 
 def read_app(folder: str, name: str) -> AppStatus:
@@ -156,17 +177,14 @@ def read_app(folder: str, name: str) -> AppStatus:
     except FileNotFoundError:
         return AppStatus(name)
     try:
-        return AppStatus(name, process=_process(data.get("process")), **_checked(data, _APP_TYPES))
+        return AppStatus.from_json(name, data)
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupt(f"{what} is damaged: {e}", subject=what) from None
 
 
 def write_runtime(folder: str, runtime: Runtime) -> None:
     """Write the pod's runtime.json."""
-    record = runtime._asdict()
-    record["supervisor"] = runtime.supervisor.to_json() if runtime.supervisor else None
-    record["leader"] = runtime.leader.to_json() if runtime.leader else None
-    _write(os.path.join(folder, RUNTIME), record)
+    _write(os.path.join(folder, RUNTIME), runtime.to_json())
 
 
 def read_runtime(folder: str) -> Runtime | None:
@@ -181,11 +199,10 @@ def read_runtime(folder: str) -> Runtime | None:
     except FileNotFoundError:
         return None
     try:
-        known = _checked(data, _RUNTIME_TYPES)
-        cgroup, uuid = known.get("cgroup", ""), os.path.basename(folder)
+        runtime = Runtime.from_json(data)
+        cgroup, uuid = runtime.cgroup, os.path.basename(folder)
         if cgroup and (cgroup.rpartition("/")[2] != uuid or ".." in cgroup.split("/")):
             raise ValueError(f"the cgroup {cgroup!r} is not the pod's")  # it will be killed
-        known["networks"] = tuple({"name": str(n["name"]), "ip": str(n["ip"])} for n in known.get("networks", ()))
-        return Runtime(_process(data.get("supervisor")), _process(data.get("leader")), **known)
+        return runtime
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupt(f"{what} is damaged: {e}", subject=what) from None

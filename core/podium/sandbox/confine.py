@@ -13,7 +13,7 @@ from podium.sandbox.app import DEFAULT_PATH
 from podium.sandbox.launch import Launch
 from podium.sandbox.notify import APP_SOCKET
 from podium.sandbox.users import identify
-from podium.types import App, Isolators, Pod, RemoteSandbox, Sandbox
+from podium.types import App, Isolators, LastingSandbox, Pod, RemoteSandbox, Sandbox
 
 
 def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
@@ -55,6 +55,11 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
 def remote(sandbox: Sandbox) -> RemoteSandbox | None:
     """The sandbox, if its apps are no processes of this host."""
     return sandbox if hasattr(sandbox, "start") else None  # type: ignore[return-value]
+
+
+def lasting(sandbox: Sandbox | None) -> LastingSandbox | None:
+    """The sandbox, if it can be handed on."""
+    return sandbox if hasattr(sandbox, "handed_on") else None  # type: ignore[return-value]
 
 
 def check(app: App) -> None:

@@ -16,6 +16,8 @@ from podium.types import Ledger, Pod
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
 COUNT = 1 << 16
 # What systemd sets aside for containers (systemd.io/UIDS-GIDS): 524288 to 1879048191.
@@ -34,6 +36,17 @@ class IdRange:
     def __init__(self, base: int, claim: socket) -> None:
         self.base = base
         self._claim = claim
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, int]:
+        """See `podium.types.LastingSandbox.handed_on`."""
+        return {"base": self.base, "claim": keep(self._claim.fileno())}
+
+    @classmethod
+    def taken_over(cls, record: Mapping[str, int]) -> Self:
+        """The range that `handed_on` told of."""
+        from _socket import socket
+
+        return cls(record["base"], socket(fileno=record["claim"]))
 
     def close(self) -> None:
         """Let go of it, once no process of the pod is left."""

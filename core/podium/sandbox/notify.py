@@ -6,14 +6,12 @@ An app that asks is given a socket in its own rootfs, so that it works in any ne
 from __future__ import annotations
 
 import os
-
-from podium.errors import Failed
-from podium.linux.resolve import make_dirs_in_root, open_dir
-from podium.sandbox import rootfs
+from _socket import socket  # the module without the underscore is too much for a supervisor that waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from socket import socket
+    from collections.abc import Callable
+    from typing import Any, Self
 
     from podium.types import App, Pod
 
@@ -40,7 +38,11 @@ class Readiness:
         Raises:
             Failed: it can't be made there.
         """
-        from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, socket
+        from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK
+
+        from podium.errors import Failed
+        from podium.linux.resolve import make_dirs_in_root, open_dir
+        from podium.sandbox import rootfs
 
         sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
         try:
@@ -65,6 +67,19 @@ class Readiness:
                 subject=app.name,
             ) from None
         self._apps.append(sock)
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `podium.sandbox.stdio.AppLog.handed_on`."""
+        manager = None if self._manager is None else keep(self._manager.fileno())
+        return {"manager": manager, "started": self._started, "apps": [keep(sock.fileno()) for sock in self._apps]}
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any]) -> Self:
+        """What `handed_on` told of."""
+        made = cls("")
+        made._manager = None if record["manager"] is None else socket(fileno=record["manager"])
+        made._started, made._apps = record["started"], [socket(fileno=fd) for fd in record["apps"]]
+        return made
 
     def filenos(self) -> list[int]:
         """Descriptors of apps that are not ready yet."""
@@ -106,7 +121,7 @@ class Readiness:
 
 def _connect(address: str) -> socket | None:
     """Early: the stage1 may leave the mount namespace in which the address is a path."""
-    from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM
 
     sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:

@@ -18,9 +18,16 @@ from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal, i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
     from podium.sandbox.launch import Launch
     from podium.types import App, Pod, Sandbox
 
+_HANDED_ON = (
+    *("alive", "was_started", "exit_code", "ended_at", "restart_at", "restart_allowed"),
+    *("_next", "_pid", "_started", "_backoff"),
+)
 _FIRST_BACKOFF, _MAX_BACKOFF, _STABLE = 0.1, 30.0, 10.0  # seconds
 
 
@@ -123,6 +130,36 @@ class AppProcess:
             started=self._status.started or rfc3339(),
         )
         self._record()
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """What `taken_over` needs in the process that this one becomes; the pumps are handed on by who waits."""
+        return {
+            "launch": self._launch.to_json(),
+            "status": self._status.to_json(),
+            "stdio": [keep(fd) if self.alive else fd for fd in self._stdio],  # those of one that has ended are closed
+            "values": {name: getattr(self, name) for name in _HANDED_ON},
+        }
+
+    @classmethod
+    def taken_over(
+        cls,
+        pod: Pod,
+        app: App,
+        record: dict[str, Any],
+        sandbox: Sandbox,
+        terminal: Terminal | None,
+        pumps: list[Pump],
+    ) -> Self:
+        """The app that `handed_on` told of."""
+        made = cls(pod, app)
+        made._namespaces, made._remote = sandbox.namespaces, remote(sandbox)
+        made._launch = launches.Launch.from_json(record["launch"])
+        made._status = status.AppStatus.from_json(app.name, record["status"])
+        stdin, stdout, stderr = record["stdio"]
+        made._stdio, made._terminal, made.pumps = (stdin, stdout, stderr), terminal, pumps
+        for name in _HANDED_ON:
+            setattr(made, name, record["values"][name])
+        return made
 
     def signal(self, number: int) -> None:
         """Send a signal to the app's process, or forget a restart that is due."""

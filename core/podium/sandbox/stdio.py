@@ -8,7 +8,11 @@ import os
 import struct
 import termios
 import time
-from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
 
 LOGS = "logs"
 OLDER = ".1"  # no app's name has a dot
@@ -29,7 +33,18 @@ class AppLog:
 
     def __init__(self, folder: str, app: str) -> None:
         self._path = os.path.join(folder, LOGS, app)
-        self._file, self._users = -1, 0
+        self._file, self._users, self._size = -1, 0, 0
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """What `taken_over` needs in the process that this one becomes; `keep` is told of what has to stay open."""
+        return {"path": self._path, "file": keep(self._file), "size": self._size}
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any]) -> Self:
+        """The log that `handed_on` told of, which nobody takes part in writing yet."""
+        made = cls("", "")
+        made._path, made._file, made._size = record["path"], record["file"], record["size"]
+        return made
 
     def open(self) -> None:
         """Take part in writing it."""
@@ -47,8 +62,10 @@ class AppLog:
         """Write whole records. What a full disk does not take is lost; the app is not to end for it."""
         try:
             if self._size and self._size + len(data) > MAX_LOG:
-                with suppress(FileNotFoundError):  # somebody removed it
+                try:
                     os.rename(self._path, self._path + OLDER)
+                except FileNotFoundError:
+                    pass  # somebody removed it
                 os.close(self._file)
                 self._open()
             while data:
@@ -77,6 +94,16 @@ class Pump:
     def __init__(self) -> None:
         self._pipe, self.app_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `AppLog.handed_on`."""
+        return {"pipe": keep(self._pipe), "app_end": keep(self.app_end)}
+
+    @classmethod
+    def _taken_over(cls, record: dict[str, Any]) -> Self:
+        made = cls.__new__(cls)
+        made._pipe, made.app_end = record["pipe"], record["app_end"]
+        return made
 
     def fileno(self) -> int:
         """The pipe's reading end."""
@@ -127,6 +154,17 @@ class JournalPump(Pump):
         super().__init__()
         self._journal = journal
 
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `AppLog.handed_on`."""
+        return {**super().handed_on(keep), "journal": keep(self._journal)}
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any]) -> Self:
+        """The pump that `handed_on` told of."""
+        made = cls._taken_over(record)
+        made._journal = record["journal"]
+        return made
+
     def _take(self, data: bytes) -> None:
         _write(self._journal, data)
 
@@ -158,6 +196,19 @@ class LogPump(Pump):
         self._stream = stream.encode()
         self._rest = b""
         super().__init__()
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `AppLog.handed_on`."""
+        own = {"stream": self._stream.decode(), "log": self._log.handed_on(keep), "rest": self._rest.decode("latin-1")}
+        return {**super().handed_on(keep), **own}
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any], log: AppLog) -> Self:
+        """The pump that `handed_on` told of; the app's have one log."""
+        made = cls._taken_over(record)
+        log.open()
+        made._log, made._stream, made._rest = log, record["stream"].encode(), record["rest"].encode("latin-1")
+        return made
 
     def _take(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
@@ -211,6 +262,25 @@ class Terminal:
         self.app_end = fcntl.ioctl(self.master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         self._saved = termios.tcgetattr(caller_in) if os.isatty(caller_in) else None
         self.resize()
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `AppLog.handed_on`."""
+        saved = None
+        if self._saved is not None:
+            *flags, characters = self._saved
+            saved = [*flags, [c.decode("latin-1") if isinstance(c, bytes) else c for c in characters]]
+        fds = [keep(fd) for fd in (self.caller_in, self._out, self.master, self.app_end)]
+        return {"fds": fds, "saved": saved}
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any]) -> Self:
+        """The terminal that `handed_on` told of."""
+        made = cls.__new__(cls)
+        made.caller_in, made._out, made.master, made.app_end = record["fds"]
+        made._saved = record["saved"]
+        if made._saved is not None:
+            made._saved[-1] = [c.encode("latin-1") if isinstance(c, str) else c for c in made._saved[-1]]
+        return made
 
     def raw(self) -> None:
         """Hand every key of the caller's terminal through."""

@@ -7,91 +7,75 @@ app's status, and leaves nothing behind. It keeps the pod's lock for its whole l
 from __future__ import annotations
 
 import os
-import select
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 
 from podium.clock import rfc3339, since_boot
-from podium.errors import PodiumError
+from podium.errors import Failed, PodiumError
 from podium.events.emitter import Emitter, own_mounts
 from podium.linux import cgroup, procs
 from podium.linux.signals import FORWARDED
-from podium.named import NamedTuple
 from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
-from podium.sandbox.confine import limits_of, remote
+from podium.sandbox.confine import lasting, limits_of, remote
+from podium.sandbox.handover import Handover, Options
+from podium.sandbox.networks import Networks
 from podium.sandbox.notify import Readiness
 from podium.sandbox.process import AppProcess
 from podium.sandbox.stdio import Terminal
+from podium.sandbox.waiting import Waiting, hear
 from podium.trace import trace
-from podium.types import NetworkSetup, Pod, RemoteSandbox, Sandbox
+from podium.types import NetworkSetup, Pod, Sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from typing import Any
+    from typing import Any, Self
 
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
+REST_AFTER = 1.5  # seconds without anything to decide; a short pod never pays for it
 _ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
-_HEARD = (*FORWARDED, signal.SIGCHLD, signal.SIGWINCH, signal.SIGCONT)
-
-
-class Options(NamedTuple):
-    """How a pod is run (arguments of the worker protocol's `run`).
-
-    Attributes:
-        lock: descriptor of the pod's lock.
-        stdio: the caller's streams in the foreground; None: detached.
-        tty: the app gets a terminal.
-        via: how the code was found.
-        remove: the pod is to be collected as soon as it has ended.
-        hooks: the folder of commands on events.
-    """
-
-    lock: int
-    stdio: tuple[int, int, int] | None = None
-    tty: bool = False
-    via: str = "installed"
-    remove: bool = False
-    hooks: str = ""
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Options:
-        """What it does not know is ignored: a newer podium may say more."""
-        known = {k: v for k, v in data.items() if k in cls._fields}
-        return cls(**{**known, "stdio": tuple(data["stdio"]) if data.get("stdio") else None})
 
 
 class PodSupervisor:
     """See `podium.types.Supervisor`."""
 
     def __init__(
-        self, pod: Pod, options: Options, notify: Callable[[str, dict[str, Any]], None], caller: socket
+        self,
+        pod: Pod,
+        options: Options,
+        notify: Callable[[str, dict[str, Any]], None],
+        caller: socket,
+        rest: Callable[[Handover], None] | None = None,
+        *,
+        ledger: PodLedger | None = None,
+        mounts: int = -1,
     ) -> None:
-        self.ledger = PodLedger(pod.dir)
+        self.ledger = ledger or PodLedger(pod.dir)
         self._pod = pod
         self._options = options
         self._notify = notify
-        self._caller: socket | None = caller if options.stdio else None
-        self._mounts = own_mounts()
+        self._caller = caller
+        self._mounts = own_mounts() if mounts < 0 else mounts
         self._emitter = Emitter(DataDir(pod.data_root), options.hooks, self._mounts)
         self._apps: list[AppProcess] = []
+        self._waiting: Waiting
+        self._sandbox: Sandbox | None = None
         self._runtime = status.Runtime()
         self._stopping: float | None = None  # when the apps that still run are killed (monotonic)
-        self._terminal: Terminal | None = None
-        self._wake = -1
-        self._readiness = Readiness("")
         self._cgroup: int | None = None
+        self._networks = Networks()
         self._sandbox_ended: Callable[[], bool] = lambda: False
-        self._network: NetworkSetup | None = None
-        self._host_mounts = -1
-        self._network_group = ""
-        self._remote: RemoteSandbox | None = None
+        self._rest = rest  # becomes the small process that waits; returns where that can't be
+        self._decided = 0.0  # when there was last something to decide (monotonic)
 
     def __enter__(self) -> PodSupervisor:
+        if self._apps:
+            return self  # taken over: it has begun already
         for fd in (self._options.lock, *(self._options.stdio or ())):
             os.set_inheritable(fd, False)  # no app may hold the pod's lock
         me = procs.identify(os.getpid())
@@ -102,18 +86,16 @@ class PodSupervisor:
             via=self._options.via,
             remove=self._options.remove,
         )
-        self._readiness = Readiness(os.environ.get("NOTIFY_SOCKET", "") if self._options.stdio else "")
-        self._wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in _HEARD:
-            signal.signal(number, lambda *_: None)  # the number comes through the pipe
+        foreground = self._options.stdio is not None
+        readiness = Readiness(os.environ.get("NOTIFY_SOCKET", "") if foreground else "")
+        self._waiting = Waiting(hear(), self._caller.fileno() if foreground else -1, readiness)
         trace("run:supervisor")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """A run that failed on the way must leave no process and no cgroup either."""
-        self._close_terminal()
-        self._readiness.close()
+        self._waiting.close_terminal()
+        self._waiting.readiness.close()
         self._leave_networks()
         self._remove_cgroup()
         if error is not None:
@@ -139,99 +121,66 @@ class PodSupervisor:
         wanted = plan.read(self._pod.dir)
         if wanted is None:
             return None
-        from podium.net.attachment import attach
-
-        # No app's name. What still works there ends with the pod.
-        self._network_group = group = f"{self.make_cgroup()}/_network"
-        cgroup.create(group, cgroup.tracking())
-        self._host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        self._network = made = attach(self._pod, wanted, self.ledger, group)
+        group = f"{self.make_cgroup()}/_network"  # no app's name; what still works there ends with the pod
+        made = self._networks.attach(self._pod, wanted, self.ledger, group)
         found = ({"name": i.network, "ip": a.partition("/")[0]} for i in made.interfaces for a in i.addresses)
         self._update(networks=tuple(found))
         trace("net:recorded")
         return made
 
     def _leave_networks(self) -> None:
-        """In a child, which goes back to the host's mount namespace; what fails there is left to gc."""
-        if self._host_mounts < 0:
-            return
-        # In the pod's cgroup, where gc ends it. Where a forced stop does, it is done again, outside.
-        ended = self._detached(self._network_group)
-        if os.WIFSIGNALED(ended):
-            ended = self._detached(None)
-        if ended == 0:
+        if self._networks.leave(self._pod):
             try:
                 self._update(networks=())  # its addresses may be another pod's from now on
             except OSError as e:  # a full disk, say
                 print(f"that the pod's addresses are given back can't be recorded: {e}", flush=True)
-        os.close(self._host_mounts)
-        self._host_mounts = -1
-        if self._network is not None:
-            os.close(self._network.netns_fd)
-            for each in self._network.reserved:
-                each.close()
-            self._network = None
-
-    def _detached(self, group: str | None) -> int:
-        """Let a child run DEL, in this cgroup; returns its wait status."""
-        from podium.linux import namespaces
-        from podium.net.attachment import detach
-
-        at, parent = cgroup.tracking(), os.getpid()
-        pid = cgroup.fork(group, at) if group else os.fork()
-        if pid:
-            return os.waitpid(pid, 0)[1]
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            procs.die_with_parent(signal.SIGKILL, parent)
-            if group:
-                cgroup.enter(group, at=at)
-            namespaces.setns(self._host_mounts, namespaces.CLONE_NEWNS)
-            detach(PodLedger(self._pod.dir))
-            code = 0
-        except BaseException as e:
-            os.write(2, f"the pod's networks are left to gc: {type(e).__name__}: {e}\n".encode())
-        finally:
-            os._exit(code)
 
     def run_apps(self, sandbox: Sandbox) -> int:
         """Start every app into `sandbox` and serve them until the pod ends; returns its exit code."""
         trace("run:sandbox")
-        self._sandbox_ended = getattr(sandbox, "ended", self._sandbox_ended)
+        self._serves(sandbox)
         self.make_cgroup()
-        self._remote = remote(sandbox)
+        waiting = self._waiting
         if self._options.tty and self._options.stdio:
-            self._terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
+            waiting.terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
         single = len(self._pod.apps) == 1
         for app in self._pod.apps:
             process = AppProcess(self._pod, app)
             self._apps.append(process)
             if app.notify:
-                self._readiness.listen(self._pod, app)
-            process.prepare(sandbox, self._options.stdio, self._terminal, single=single)
+                waiting.readiness.listen(self._pod, app)
+            process.prepare(sandbox, self._options.stdio, waiting.terminal, single=single)
+        waiting.pumps = [app.pumps for app in self._apps]
         trace("run:prepared")
         for process in self._apps:
             process.advance()
             trace(f"run:started:{process.name}")
         self._started()
-        if self._terminal is not None:
-            self._terminal.raw()
+        if waiting.terminal is not None:
+            waiting.terminal.raw()
         if all(app.was_started for app in self._apps):
             self._emit()
-            self._readiness.started()
+            waiting.readiness.started()
             self._notify("started", {"pid": os.getpid()})
             trace("run:started")
         else:
             self._stop()
-        self._serve()
+        return self._serve()
+
+    def _serves(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._sandbox_ended = getattr(sandbox, "ended", self._sandbox_ended)
+        self._waiting.remote = remote(sandbox)
+
+    def _exit_code(self) -> int:
+        """The first failing app's."""
         failed = [app.exit_code for app in self._apps_by_end() if app.exit_code]
         return failed[0] if failed else 0
 
     def finish(self, code: int) -> int:
         """Leave nothing behind and write how the pod ended."""
         trace("run:ended")
-        self._close_terminal()
+        self._waiting.close_terminal()
         self._leave_networks()
         self._remove_cgroup()
         self._ended(code)
@@ -304,56 +253,33 @@ class PodSupervisor:
             except OSError as e:  # a full disk, say: gc will look for the cgroup and find none
                 print(f"the ledger can't be written: {e}", flush=True)
 
-    def _close_terminal(self) -> None:
-        if self._terminal is not None:
-            self._terminal.close()
-            self._terminal = None
+    def _serve(self, received: bytes = b"", gone: bool = False) -> int:
+        """The loop of the pod's life; returns its exit code.
 
-    def _serve(self) -> None:
-        """The loop of the pod's life."""
-        keys_open = self._terminal is not None
+        Args:
+            received: signals that came before.
+            gone: our caller went before.
+        """
+        self._decided = time.monotonic()
         while any(app.alive for app in self._apps):
-            poll = select.poll()
-            poll.register(self._wake, select.POLLIN)
-            if self._caller is not None:
-                poll.register(self._caller, select.POLLIN)
-            pumps = {pump.fileno(): (app, pump) for app in self._apps for pump in app.pumps}
-            own = {} if self._remote is None else {pump.fileno(): pump for pump in self._remote.pumps}
-            for fd in (*pumps, *own):
-                poll.register(fd, select.POLLIN)
-            terminal = self._terminal
-            if terminal is not None:
-                poll.register(terminal.master, select.POLLIN)
-                if keys_open and self._options.stdio:
-                    poll.register(self._options.stdio[0], select.POLLIN)
-            listening = self._readiness.filenos()
-            for fd in listening:
-                poll.register(fd, select.POLLIN)
-            ready = {fd for fd, _ in poll.poll(self._patience())}
-            for fd in ready.intersection(listening):
-                self._readiness.receive(fd)
-            if self._caller is not None and self._caller.fileno() in ready:
+            if gone:
                 self._caller_gone()
-            for fd in ready & own.keys():
-                own[fd].pump()
-            for fd in ready & pumps.keys():
-                app, pump = pumps[fd]
-                if not pump.pump():
-                    app.pumps.remove(pump)
-            if terminal is not None:
-                if terminal.master in ready and not terminal.from_app():
-                    self._close_terminal()
-                elif keys_open and self._options.stdio and self._options.stdio[0] in ready:
-                    keys_open = terminal.to_app()
-            if self._wake in ready:
-                self._signals()
+            if received:
+                self._heed(received)
+            if gone or received:
+                self._decided = time.monotonic()
             self._due()
+            if any(app.alive for app in self._apps):
+                received, gone = self._waiting.wait(self._patience())
+        return self._exit_code()
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due."""
         due = [app.restart_at for app in self._apps if app.restart_at is not None]
         if self._stopping is not None:
             due.append(self._stopping)
+        if not due and self._rest is not None:
+            due.append(self._decided + REST_AFTER)
         return max(0.0, (min(due) - time.monotonic()) * 1000) if due else None
 
     def _due(self) -> None:
@@ -365,18 +291,85 @@ class PodSupervisor:
         for app in self._apps:
             if app.restart_at is not None and now >= app.restart_at:
                 app.advance()
+                self._decided = now
+        if self._rest is not None and now >= self._decided + REST_AFTER:
+            self._go_to_rest(self._rest)
+
+    def _go_to_rest(self, rest: Callable[[Handover], None]) -> None:
+        """Become the small process that waits, unless something is about to happen. Where that can't be, stay."""
+        if self._stopping is not None or any(app.restart_at is not None for app in self._apps):
+            return
+        try:
+            handover = self._handed_on()
+            if handover is not None:
+                rest(handover)
+                self._decided = time.monotonic()  # something has come meanwhile
+                return
+        except Exception as e:
+            print(f"the supervisor stays as large as it is: {type(e).__name__}: {e}", flush=True)
+        self._rest = None
+
+    def _handed_on(self) -> Handover | None:
+        """What `taken_over` needs in the process that this one becomes; None: the sandbox can't be handed on."""
+        sandbox = lasting(self._sandbox)
+        if sandbox is None:
+            return None
+        fds: list[int] = []
+
+        def keep(fd: int) -> int:
+            if fd >= 0:
+                fds.append(fd)
+            return fd
+
+        supervisor = {
+            "options": {**self._options._asdict(), "lock": keep(self._options.lock)},
+            "runtime": self._runtime.to_json(),
+            "cgroup": self._cgroup,
+            "networks": self._networks.handed_on(keep),
+            "mounts": keep(self._mounts),
+            "apps": [app.handed_on(keep) for app in self._apps],
+        }
+        kind = type(sandbox)
+        if getattr(sys.modules[kind.__module__], kind.__qualname__, None) is not kind:
+            raise Failed(f"{kind.__module__} has no class {kind.__qualname__!r} for who goes on")
+        made = {"class": [kind.__module__, kind.__qualname__], "record": sandbox.handed_on(keep)}
+        keep(self._caller.fileno())
+        return Handover(self._waiting.handed_on(keep), supervisor, made, fds, self._waiting.signalled)
+
+    @classmethod
+    def taken_over(
+        cls,
+        pod: Pod,
+        record: dict[str, Any],
+        sandbox: Sandbox,
+        waiting: Waiting,
+        caller: socket,
+        rest: Callable[[Handover], None],
+    ) -> Self:
+        """The supervisor that `Handover.supervisor` tells of; its `go_on` comes in place of `run_apps`."""
+        options, ledger = Options.from_json(record["options"]), PodLedger(pod.dir, read=False)
+        made = cls(pod, options, lambda *_: None, caller, rest, ledger=ledger, mounts=record["mounts"])
+        made._runtime = status.Runtime.from_json(record["runtime"])
+        made._cgroup = record["cgroup"]
+        made._networks = Networks.taken_over(record["networks"])
+        made._waiting = waiting
+        made._serves(sandbox)
+        for app, of_app, pumps in zip(pod.apps, record["apps"], waiting.pumps, strict=True):
+            made._apps.append(AppProcess.taken_over(pod, app, of_app, sandbox, waiting.terminal, pumps))
+        return made
+
+    def go_on(self, received: bytes, gone: bool) -> int:
+        """Serve the apps that were handed on, as `run_apps` does; what has come is as `Waiting.wait` has it."""
+        return self._serve(received, gone)
 
     def _caller_gone(self) -> None:
         """The foreground's podium ended (it sends nothing while the pod runs): so does the pod."""
-        self._caller = None
+        self._waiting.caller = -1
         self._stop()
 
-    def _signals(self) -> None:
-        received = os.read(self._wake, 4096)
+    def _heed(self, received: bytes) -> None:
         for number in received:
-            if number == signal.SIGWINCH and self._terminal is not None:
-                self._terminal.resize()
-            elif number in FORWARDED:
+            if number in FORWARDED:
                 ending = number in _ENDING
                 for app in self._apps:
                     app.restart_allowed = app.restart_allowed and not ending

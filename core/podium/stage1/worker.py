@@ -15,9 +15,13 @@ from podium.stage1.protocol import BrokenPeer, Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from podium.sandbox.handover import Handover
+    from podium.sandbox.waiting import Waiting
     from podium.stage1.calling import Loaded
+    from podium.stage1.resting import Taken
 
 PLUGIN_LOG = "plugin.log"
 _AHEAD = (
@@ -27,6 +31,7 @@ _AHEAD = (
     "podium.pods.model",
     "podium.sandbox.confine",
     "podium.sandbox.paths",
+    "podium.sandbox.networks",
     "podium.sandbox.rootfs",
     "podium.sandbox.supervisor",
     "podium.sandbox.volumes",
@@ -45,17 +50,77 @@ def serve(channel: Channel) -> None:
     worker = _Worker(channel)
     for request in channel.requests():
         answer = worker.answer(request)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        try:
-            channel.send({"id": request.get("id"), **answer})
-        except BrokenPeer:
-            break  # the caller is gone; what was done is on disk
-        else:
-            worker.work_ahead()
-        finally:
-            if worker.afterwards:
-                os.execv(worker.afterwards[0], worker.afterwards)
+        if not _send(channel, request.get("id"), answer, worker.afterwards):
+            break
+        worker.work_ahead()
+
+
+def take_over(taken: Taken, waiting: Waiting) -> Callable[[bytes, bool], None]:
+    """Be the supervisor again of a pod at rest.
+
+    Returns:
+        What serves it to its end; its arguments are what `Waiting.wait` returned last.
+    """
+    from importlib import import_module
+
+    from podium.sandbox.supervisor import PodSupervisor
+    from podium.stage1.resting import rest
+
+    run = taken.run
+    channel, pod = Channel(socket(fileno=run.channel)), run.pod()
+    module, name = taken.sandbox["class"]
+    sandbox = getattr(import_module(module), name).taken_over(pod, taken.sandbox["record"])
+    supervisor = PodSupervisor.taken_over(
+        pod, taken.supervisor, sandbox, waiting, channel.sock, lambda handover: rest(run, handover)
+    )
+
+    def serve_to_the_end(received: bytes, gone: bool) -> int:
+        with supervisor:
+            try:
+                code = supervisor.go_on(received, gone)
+            finally:
+                sandbox.close()
+            return supervisor.finish(code)
+
+    def go_on(received: bytes, gone: bool) -> None:
+        answer = _answered(lambda: serve_to_the_end(received, gone), "run", run.code["plugin"][0], in_pod=True)
+        _send(channel, run.number, answer, run.afterwards)
+
+    return go_on
+
+
+def _answered(work: Callable[[], Any], hook: str, name: str, *, in_pod: bool) -> dict[str, Any]:
+    """The answer of the protocol: a result, or what went wrong."""
+    try:
+        return {"result": work()}
+    except PodiumError as e:
+        return {"error": e.to_json()}
+    except Exception as e:
+        import traceback
+
+        traceback.print_exc()
+        what = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+        failure = PluginFailed(
+            f"the {hook} hook of stage1 plugin {name!r} failed: {what}",
+            reason="plugin-raised",
+            hint=f"the traceback is in the pod's {PLUGIN_LOG}" if in_pod else None,
+            subject=name,
+        )
+        return {"error": failure.to_json()}
+
+
+def _send(channel: Channel, number: Any, answer: dict[str, Any], afterwards: list[str]) -> bool:
+    """Answer; False when the caller is gone: what was done is on disk. With `afterwards`, this process becomes that."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        channel.send({"id": number, **answer})
+        return True
+    except BrokenPeer:
+        return False
+    finally:
+        if afterwards:
+            os.execv(afterwards[0], afterwards)
 
 
 class _Worker:
@@ -67,23 +132,10 @@ class _Worker:
         self._more: dict[str, bool] = {}  # what the answers say besides
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"result": self._handle(request), **self._more}
-        except PodiumError as e:
-            return {"error": e.to_json()}
-        except Exception as e:
-            import traceback
-
-            traceback.print_exc()
-            hook, name = request.get("hook"), self._loaded.name if self._loaded else request["args"].get("name")
-            what = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
-            failure = PluginFailed(
-                f"the {hook} hook of stage1 plugin {name!r} failed: {what}",
-                reason="plugin-raised",
-                hint=f"the traceback is in the pod's {PLUGIN_LOG}" if request.get("pod") else None,
-                subject=name,
-            )
-            return {"error": failure.to_json()}
+        name = self._loaded.name if self._loaded else request["args"].get("name")
+        hook, in_pod = str(request.get("hook")), bool(request.get("pod"))
+        answer = _answered(lambda: self._handle(request), hook, name, in_pod=in_pod)
+        return {**answer, **self._more} if "result" in answer else answer
 
     def _handle(self, request: dict[str, Any]) -> Any:
         hook, args = request["hook"], request["args"]
@@ -158,7 +210,8 @@ class _Worker:
 
     def _run(self, folder: str, args: dict[str, Any], number: int) -> int:
         from podium.pods.model import load
-        from podium.sandbox.supervisor import Options, PodSupervisor
+        from podium.sandbox.handover import Options
+        from podium.sandbox.supervisor import PodSupervisor
 
         def notify(event: str, data: dict[str, Any]) -> None:
             try:
@@ -170,7 +223,15 @@ class _Worker:
         if options.remove and options.stdio is None:
             # Nobody waits for a detached pod: its own supervisor has it collected, by the podium of that day.
             self.afterwards = [sys.executable, "-m", "podium", "--dir", pod.data_root, "rm", pod.uuid]
-        with PodSupervisor(pod, options, notify, self._channel.sock) as supervisor:
+
+        def rest(handover: Handover) -> None:
+            from podium.stage1 import resting
+
+            began = resting.begin(number, self._channel.fileno(), self.afterwards, pod, options.via)
+            resting.rest(began, handover)
+
+        rests = rest if options.via in ("installed", "pin") else None  # other code could not be found again
+        with PodSupervisor(pod, options, notify, self._channel.sock, rests) as supervisor:
             code = self._call("run", pod=pod, supervisor=supervisor)
             supervisor.finish(int(code))
         if options.remove and supervisor.step_back():

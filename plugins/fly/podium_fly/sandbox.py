@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 from podium.linux import mount
 from podium.linux.resolve import ensure_mountpoint, open_dir
@@ -16,7 +17,7 @@ _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
 
 
 class FlySandbox:
-    """See `podium.types.Sandbox`."""
+    """See `podium.types.LastingSandbox`."""
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
@@ -39,6 +40,18 @@ class FlySandbox:
     def root(self, app: App) -> str:
         """The app's rootfs."""
         return rootfs.path(self._pod, app)
+
+    def handed_on(self, keep: Callable[[int], int]) -> Mapping[str, Any]:
+        """Nothing: it is the supervisor's own mount namespace."""
+        return {}
+
+    @classmethod
+    def taken_over(cls, pod: Pod, record: Mapping[str, Any]) -> Self:
+        """See `podium.types.LastingSandbox`."""
+        return cls(pod)
+
+    def close(self) -> None:
+        """It ends with the supervisor."""
 
     def make(self) -> None:
         """Mount everything, in a mount namespace of the supervisor's own that tells the host nothing."""

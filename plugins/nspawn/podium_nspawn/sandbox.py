@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
+from typing import Any, Self
 
 from podium.errors import Failed, HostLacks
 from podium.linux import caps, cgroup, mount, namespaces, procs, signals
@@ -35,7 +36,7 @@ def kinds(pod: Pod) -> tuple[str, ...]:
 
 
 class NspawnSandbox:
-    """See `podium.types.Sandbox`."""
+    """See `podium.types.LastingSandbox`."""
 
     def __init__(
         self,
@@ -81,6 +82,26 @@ class NspawnSandbox:
     def root(self, app: App) -> str:
         """The app's rootfs, as seen inside."""
         return app_root(app.name)
+
+    def handed_on(self, keep: Callable[[int], int]) -> Mapping[str, Any]:
+        """See `podium.types.LastingSandbox`."""
+        assert self.leader is not None
+        return {
+            "cgroup": self._cgroup,
+            "ids": self._ids and self._ids.handed_on(keep),
+            "nspawn": self._nspawn,
+            "leader": self.leader.to_json(),
+            "namespaces": {kind: keep(fd) for kind, fd in self._fds.items()},
+            "life": keep(self._life),
+        }
+
+    @classmethod
+    def taken_over(cls, pod: Pod, record: Mapping[str, Any]) -> Self:
+        """See `podium.types.LastingSandbox`."""
+        made = cls(pod, record["cgroup"].rpartition("/")[0], ids=record["ids"] and IdRange.taken_over(record["ids"]))
+        made._nspawn, made._life, made._fds = record["nspawn"], record["life"], dict(record["namespaces"])
+        made.leader = Process.from_json(record["leader"])
+        return made
 
     def make(self) -> None:
         """Make the sandbox, in a mount namespace of the supervisor's own that tells the host nothing.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import time
 from socket import AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM, socket
 from subprocess import DEVNULL
 from typing import ClassVar
@@ -51,6 +53,15 @@ class LifeChecks:
         pods.logged(uuid, "ready")
         pods.podium("stop", uuid)
         assert pods.status(uuid)["apps"][0]["exit_code"] == 3
+
+    def test_a_pod_that_ran_for_a_while(self, pods: Pods) -> None:
+        """Once its supervisor may have become a smaller process (`podium.types.LastingSandbox`), all is as before."""
+        uuid = pods.start("trap 'echo told; exit 3' USR1; echo ready; while :; do sleep 0.05; done")
+        time.sleep(2.5)
+        os.kill(pods.status(uuid)["pid"], signal.SIGUSR1)  # which it hands on
+        pods.podium("wait", uuid, check=None)
+        assert pods.status(uuid)["apps"][0]["exit_code"] == 3
+        assert "told" in pods.podium.out("logs", uuid)
 
     def test_stop_by_force_kills(self, pods: Pods) -> None:
         """An app that ignores SIGTERM is ended by --force."""

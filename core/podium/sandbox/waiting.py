@@ -1,0 +1,140 @@
+"""What a supervisor does while nothing is to be decided: it copies streams and waits.
+
+It is all that a supervisor at rest has in memory (podium.stage1.waiter), so nothing is imported here that it can do
+without.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from podium.linux.signals import FORWARDED
+from podium.sandbox.notify import Readiness
+from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Sequence
+    from typing import Any, Self
+
+    from podium.types import RemoteSandbox
+else:
+    import _signal as signal
+
+_HEEDED = (*FORWARDED, signal.SIGCHLD)
+HEARD = (*_HEEDED, signal.SIGWINCH, signal.SIGCONT)
+
+
+def hear() -> int:
+    """Have the signals that a supervisor heeds come through a pipe; returns its reading end."""
+    wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in HEARD:
+        signal.signal(number, lambda *_: None)  # the number comes through the pipe
+    return wake
+
+
+class Waiting:
+    """What a supervisor waits for.
+
+    Attributes:
+        wake: what `hear` gave.
+        caller: the socket of the podium in the foreground, which sends nothing while it lives; -1: there is none.
+        readiness: who is told that the pod is ready.
+        terminal: of the app, until it is closed.
+        keys: the input of the caller's terminal has not ended.
+        pumps: the apps' pumps that have a writer left, by app.
+        remote: a sandbox with pumps of its own.
+    """
+
+    def __init__(self, wake: int, caller: int, readiness: Readiness) -> None:
+        self.wake = wake
+        self.caller = caller
+        self.readiness = readiness
+        self.terminal: Terminal | None = None
+        self.keys = True
+        self.pumps: Sequence[list[Pump]] = ()
+        self.remote: RemoteSandbox | None = None
+
+    def wait(self, timeout: float | None) -> tuple[bytes, bool]:
+        """Wait for something, copy what there is to be copied, give the terminal its size.
+
+        Args:
+            timeout: milliseconds; None: for ever.
+
+        Returns:
+            The signals that are to be heeded, whether the caller is gone.
+        """
+        pumps = {pump.fileno(): (of_app, pump) for of_app in self.pumps for pump in of_app}
+        own = {} if self.remote is None else {pump.fileno(): pump for pump in self.remote.pumps}
+        listening, terminal = self.readiness.filenos(), self.terminal
+        watched = [self.wake, *pumps, *own, *listening]
+        if self.caller >= 0:
+            watched.append(self.caller)
+        if terminal is not None:
+            watched += [terminal.master, terminal.caller_in] if self.keys else [terminal.master]
+        poll = select.poll()
+        for fd in watched:
+            poll.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(timeout)}
+        for fd in ready.intersection(listening):
+            self.readiness.receive(fd)
+        for fd in ready & own.keys():
+            own[fd].pump()
+        for fd in ready & pumps.keys():
+            of_app, pump = pumps[fd]
+            if not pump.pump():
+                of_app.remove(pump)
+        if terminal is not None:
+            if terminal.master in ready and not terminal.from_app():
+                self.close_terminal()
+            elif self.keys and terminal.caller_in in ready:
+                self.keys = terminal.to_app()
+        return self._signals() if self.wake in ready else b"", self.caller >= 0 and self.caller in ready
+
+    def _signals(self) -> bytes:
+        received = os.read(self.wake, 4096)
+        if signal.SIGWINCH in received and self.terminal is not None:
+            self.terminal.resize()
+        return bytes(number for number in received if number in _HEEDED)
+
+    def signalled(self) -> bool:
+        """Whether a signal has come that nobody has heeded yet."""
+        poll = select.poll()
+        poll.register(self.wake, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close_terminal(self) -> None:
+        """Close the app's terminal, if it has one."""
+        if self.terminal is not None:
+            self.terminal.close()
+            self.terminal = None
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """What `taken_over` needs in the process that this one becomes; `keep` is told of what has to stay open."""
+        return {
+            "caller": self.caller if self.caller < 0 else keep(self.caller),
+            "readiness": self.readiness.handed_on(keep),
+            "terminal": None if self.terminal is None else self.terminal.handed_on(keep),
+            "keys": self.keys,
+            "pumps": [[pump.handed_on(keep) for pump in of_app] for of_app in self.pumps],
+        }
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any]) -> Self:
+        """What `handed_on` told of, in the process that hears the signals from now on."""
+        made = cls(hear(), record["caller"], Readiness.taken_over(record["readiness"]))
+        made.terminal = None if record["terminal"] is None else Terminal.taken_over(record["terminal"])
+        made.keys = record["keys"]
+        made.pumps = [_pumps(of_app) for of_app in record["pumps"]]
+        return made
+
+
+def _pumps(records: list[dict[str, Any]]) -> list[Pump]:
+    """Those of one app, which have one log."""
+    logs = [AppLog.taken_over(record["log"]) for record in records if "log" in record][:1]
+    return [
+        LogPump.taken_over(record, logs[0]) if "log" in record else JournalPump.taken_over(record) for record in records
+    ]

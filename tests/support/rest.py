@@ -1,0 +1,52 @@
+"""Supervisors at rest: they have become small."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from support.command import Podium
+from support.fly import until
+
+BUDGET = 6.0  # MiB
+
+
+def _pod(podium: Podium, uuid: str) -> Any:
+    return podium.json("status", uuid)["pod"]
+
+
+def supervisor(podium: Podium, uuid: str) -> int:
+    """Pid of the process that holds the pod."""
+    pid: int = _pod(podium, uuid)["pid"]
+    return pid
+
+
+def at_rest(pid: int) -> bool:
+    """Whether the supervisor with this pid is the small process."""
+    with open(f"/proc/{pid}/comm", encoding="ascii") as f:
+        return f.read() == "podium-resting\n"
+
+
+def rested(podium: Podium, uuid: str) -> int:
+    """Wait until the pod's supervisor is at rest; returns its pid."""
+    pid = supervisor(podium, uuid)
+    until(lambda: at_rest(pid), "the supervisor is at rest")
+    return pid
+
+
+def resting_or_gone(podium: Podium, uuid: str) -> None:
+    """Wait until the pod's supervisor is at rest, or was killed on the way."""
+    pid = _pod(podium, uuid)["pid"]
+    until(lambda: pid is None or not os.path.exists(f"/proc/{pid}") or at_rest(pid), "the supervisor is at rest")
+
+
+def held(pid: int) -> float:
+    """MiB that a process holds, its share of what it shares with others."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Pss:")) / 1024
+
+
+def first_app(podium: Podium, uuid: str) -> Any:
+    """What `status` says of the pod's first app, without when."""
+    app = _pod(podium, uuid)["apps"][0]
+    return {name: app[name] for name in ("state", "exit_code", "signal", "restarts", "message")}
