@@ -51,11 +51,15 @@ def test_a_guest_has_its_addresses_names_and_ports(podium: Podium, busybox_rootf
     try:
         uuid = podium.out(
             *("run", "-d", "--stage1", "kvm", "--net", "default", "--net", "lone", "--dns", "192.0.2.53"),
+            *("--dns-search", "a.example", "--dns-opt", "ndots:3", "--dns-domain", "b.example"),
+            *("--hosts-entry", "192.0.2.9=nine"),
             *("--name", "vm", "--port", f"http:{port}", "web", "--", "sh", "-c", SHOW),
         )
         v4, v6, v4_lone = [n["ip"] for n in podium.json("status", uuid)["pod"]["networks"]]
         assert v4.startswith(network.SUBNET + ".") and f"default:{v4}" in podium.out("list")
         said = _fetch(f"http://127.0.0.1:{port}/")
+        for line in ("search a.example", "options ndots:3", "domain b.example", "192.0.2.9 nine"):
+            assert line in said.splitlines(), said
         for line in (f"inet {v4}/24", f"inet6 {v6}/64", f"inet {v4_lone}/", "nameserver 192.0.2.53", f"{v4} vm"):
             assert line in said, said
         assert "reached" in said
