@@ -162,6 +162,12 @@ class Runtime:
 
         return logs(self._read(), ref, app, follow, since, tail)
 
+    def console(self, ref: str, tail: int | None = None) -> Sequence[bytes]:
+        """Lines that were printed on the console of a pod's virtual machine."""
+        from podium.actions.logs import console
+
+        return console(self._read(), ref, tail)
+
     def enter(self, ref: str, app: str | None = None, command: Sequence[str] = (), tty: bool = False) -> int:
         """Run a command in a running pod; returns its exit code."""
         from podium.actions.control import enter

@@ -344,6 +344,7 @@ class Stage1Info(Record):
         capabilities: of `apps` (more than one app), `enter`, `tty`, `private-users`, `restart`, `readonly-rootfs`,
             `notify`, `event-handlers`, `ports`, `hostname`, `dns`, `network:host`, `network:none`, `network:cni`,
             `volume:host`, `volume:empty`, `volume:tmpfs`, `isolator:<name>`.
+        reasons: why a capability that is not among them is not; told to who asks for it.
     """
 
     name: str
@@ -352,6 +353,7 @@ class Stage1Info(Record):
     state: int = 1
     serves: tuple[tuple[int, int], ...] = ()
     capabilities: frozenset[str] = frozenset()
+    reasons: Mapping[str, str] = _NONE
 
 
 class Finding(Record):
@@ -464,6 +466,9 @@ class Supervisor(Protocol):
 
     def leader(self, process: Process) -> None:
         """Record the process that stands for the pod (the sandbox's init)."""
+
+    def ready(self, app: str) -> None:
+        """Tell that an app of a `RemoteSandbox` has said that it is ready (sd_notify(3)), as its `notify` asks."""
 
 
 class Sandbox(Protocol):

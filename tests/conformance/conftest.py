@@ -10,7 +10,7 @@ import pytest
 OF_GUESTS = (
     *("test_hooks_are_as_specified", "test_info_is_known_and_steady", "test_check_says_what_to_do", "test_older_pods"),
     *("test_exit_code_is_the_app_s", "test_gc_is_idempotent", "test_nothing_is_left", "test_gc_after_a_reboot"),
-    *("test_enter_has_the_app_s_restrictions", "test_isolator[memory]"),
+    *("test_enter_has_the_app_s_restrictions", "test_isolator[memory]", "test_processor_isolator"),
 )
 
 

@@ -18,6 +18,3 @@ class TestKvm(Stage1Suite):
 
     plugin = "kvm"
     limit = 60.0
-    xfails = {
-        "test_processor_isolator": "the limit is one of a control group in the guest, where the suite does not look"
-    }

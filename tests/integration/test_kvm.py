@@ -58,10 +58,3 @@ def test_two_apps_are_confined_entered_stopped_and_collected(box: Podium) -> Non
     ended = box.out("status", uuid)
     assert "exited with 3" in ended and "exited by SIGTERM" in ended
     _ended(box)
-
-
-def test_what_it_lacks_is_refused_by_name(box: Podium) -> None:
-    for words, named in ((("--net", "host"), "host"), (("--net", "none", "--notify"), "notify")):
-        done = box("prepare", "--stage1", "kvm", *words[:2], "box", *words[2:], check=None)
-        assert done.returncode and named in done.stderr, done.stderr
-    _ended(box)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from podium.sandbox.console import MAX_BYTES as MAX_CONSOLE
 from podium.sandbox.stdio import MAX_LOG
 from podium_kvm import making
-from podium_kvm.console import MAX as MAX_CONSOLE
 from support import machines
 from support.command import Podium
 

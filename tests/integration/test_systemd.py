@@ -99,7 +99,7 @@ def _is_running(podium: Podium) -> bool:
     return any(pod["state"] == "running" for pod in podium.pods().values())
 
 
-@pytest.mark.parametrize(("stage1", "net"), [("fly", "host"), ("nspawn", "none")])
+@pytest.mark.parametrize(("stage1", "net"), [("fly", "host"), ("nspawn", "none"), ("kvm", "none")])
 def test_ready_of_an_app_is_passed_on(
     podium: Podium, test_dir: str, manager: socket.socket, stage1: str, net: str
 ) -> None:

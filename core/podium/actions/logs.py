@@ -80,6 +80,31 @@ def logs(
             select.select([], [], [], _PAUSE)
 
 
+def console(context: Context, ref: str, tail: int | None) -> list[bytes]:
+    """Lines that were printed on the console of a pod's guest, without their ends.
+
+    Args:
+        context: where.
+        ref: the pod.
+        tail: only so many of the last lines there are.
+
+    Raises:
+        NotFound: no such pod.
+        WrongState: it has no console.
+    """
+    from podium.sandbox.console import read
+
+    info = observe.look(context.data, ref)
+    lines = read(info.path)
+    if lines is None:
+        raise WrongState(
+            f"pod {info.uuid} has no console",
+            hint="only a virtual machine (--stage1 kvm) has one, once it was started",
+            subject=info.uuid,
+        )
+    return lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+
+
 def _seconds(time: str) -> float:
     return clock.parse(time[:23] + "Z")
 

@@ -6,5 +6,6 @@ STOP_SIGNAL = "podium/stop-signal"  # the OCI StopSignal, a name or a number
 SUPPLEMENTARY = "podium/supplementary-groups"
 CGROUP_PARENT = "podium/cgroup-parent"
 NET = "podium/net"
+HOSTNAME = "podium/hostname"
 DNS_OPTIONS = "podium/dns-opt"
 DNS_DOMAIN = "podium/dns-domain"

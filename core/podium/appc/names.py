@@ -33,6 +33,16 @@ def _is_name(text: str, separators: str) -> bool:
     return all(c in _ALNUM or c in separators for c in text)
 
 
+def is_hostname(text: str) -> bool:
+    """Whether it is a host name that Linux takes (hostname(7), and at most 64 characters: uname(2))."""
+    if not text.isascii() or len(text) > 64:
+        return False
+    labels = text.split(".")
+    return all(
+        0 < len(label) < 64 and label[0] != "-" != label[-1] and label.replace("-", "a").isalnum() for label in labels
+    )
+
+
 def is_semver(text: str) -> bool:
     """Whether it is a version of SemVer 2.0.0 (semver.org)."""
     if len(text) > 256:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from podium.appc.names import is_hostname
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +18,9 @@ _SYSTEMD_RESOLV = "/run/systemd/resolve/resolv.conf"  # the servers behind the s
 
 
 def hostname(pod: Pod) -> str:
-    """The pod's host name: as asked, else its name, else made from its uuid."""
-    return pod.hostname or pod.name or f"podium-{pod.uuid[:8]}"
+    """The pod's host name: as asked, else its name where that can be one (`_` as `-`), else made from its uuid."""
+    name = pod.hostname or (pod.name or "").replace("_", "-")
+    return name if is_hostname(name) else f"podium-{pod.uuid[:8]}"
 
 
 def asked(pod: Pod) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from podium.appc import isolators as iso
 from podium.appc import names
-from podium.appc.annotations import DNS_DOMAIN, DNS_OPTIONS, NET, STOP_SIGNAL, SUPPLEMENTARY
+from podium.appc.annotations import DNS_DOMAIN, DNS_OPTIONS, HOSTNAME, NET, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.app import App
 from podium.appc.fields import Field
 from podium.appc.image_manifest import ImageManifest
@@ -77,8 +77,10 @@ def complete(manifest: PodManifest) -> PodManifest:
     A mount point that no volume serves gets an empty one of its own, as in rkt.
 
     Raises:
-        BadInput: an app's name is taken, a mount names no volume, a volume serves nobody, a port is not an app's.
+        BadInput: an app's name is taken, a mount names no volume, a volume serves nobody, a port is not an app's, the
+            host name is none.
     """
+    _check_hostname(manifest)
     seen: set[str] = set()
     for app in manifest.apps:
         if app.name in seen:
@@ -129,6 +131,16 @@ def _target(app: str, path: str) -> str:
             f"app {app!r}: no volume can be mounted at {path!r}", hint="give a path below /, without '..'", subject=path
         )
     return "/" + "/".join(parts)
+
+
+def _check_hostname(manifest: PodManifest) -> None:
+    name = manifest.annotations.get(HOSTNAME)
+    if name is not None and not names.is_hostname(name):
+        raise BadInput(
+            f"{name[:80]!r} can't be a host name",
+            hint="use at most 64 letters, digits and -, in parts of at most 63 that a dot separates",
+            subject="--hostname",
+        )
 
 
 def _check_ports(manifest: PodManifest) -> None:
@@ -230,7 +242,7 @@ def _annotations(request: PodRequest) -> dict[str, str]:
     from podium.quickjson import dumps
 
     values: dict[str, Any] = {
-        "podium/hostname": request.hostname,
+        HOSTNAME: request.hostname,
         NET: ",".join(request.net) if request.net else None,
         "podium/dns": ",".join(request.dns),
         "podium/dns-search": ",".join(request.dns_search),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from podium import records
-from podium.appc.annotations import CGROUP_PARENT, DNS_DOMAIN, DNS_OPTIONS, NET, STOP_SIGNAL, SUPPLEMENTARY
+from podium.appc.annotations import CGROUP_PARENT, DNS_DOMAIN, DNS_OPTIONS, HOSTNAME, NET, STOP_SIGNAL, SUPPLEMENTARY
 from podium.appc.isolators import combine
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
@@ -114,7 +114,7 @@ def build(folder: str, envelope: envelopes.Envelope, manifest: PodManifest) -> P
             dns_options=_list(notes.get(DNS_OPTIONS, "")),
             dns_domain=notes.get(DNS_DOMAIN, ""),
         ),
-        hostname=notes.get("podium/hostname"),
+        hostname=notes.get(HOSTNAME),
         private_users=notes.get("podium/private-users") == "true",
         isolators=combine(manifest.isolators),
         labels=dict(manifest.user_labels),

@@ -31,6 +31,16 @@ class Readiness:
         self._manager: socket | None = _connect(address) if address else None
         self._started = False
         self._apps: list[socket] = []
+        self._far: set[str] = set()
+
+    def expect(self, app: str) -> None:
+        """Wait for an app of a remote sandbox, which tells of it with `ready`."""
+        self._far.add(app)
+
+    def ready(self, app: str) -> None:
+        """An app of a remote sandbox has said that it is ready."""
+        self._far.discard(app)
+        self._tell()
 
     def listen(self, pod: Pod, app: App) -> None:
         """Make an app's socket, in its assembled rootfs.
@@ -71,7 +81,8 @@ class Readiness:
     def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
         """See `podium.sandbox.stdio.AppLog.handed_on`."""
         manager = None if self._manager is None else keep(self._manager.fileno())
-        return {"manager": manager, "started": self._started, "apps": [keep(sock.fileno()) for sock in self._apps]}
+        apps = [keep(sock.fileno()) for sock in self._apps]
+        return {"manager": manager, "started": self._started, "apps": apps, "far": sorted(self._far)}
 
     @classmethod
     def taken_over(cls, record: dict[str, Any]) -> Self:
@@ -79,6 +90,7 @@ class Readiness:
         made = cls("")
         made._manager = None if record["manager"] is None else socket(fileno=record["manager"])
         made._started, made._apps = record["started"], [socket(fileno=fd) for fd in record["apps"]]
+        made._far = set(record["far"])
         return made
 
     def filenos(self) -> list[int]:
@@ -103,7 +115,7 @@ class Readiness:
         self._tell()
 
     def _tell(self) -> None:
-        if self._manager is None or not self._started or self._apps:
+        if self._manager is None or not self._started or self._apps or self._far:
             return
         manager, self._manager = self._manager, None
         try:

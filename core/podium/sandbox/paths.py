@@ -76,7 +76,8 @@ def _dotted(name: str) -> str:
     return name if first == "." else name.translate(str.maketrans("./", "/."))
 
 
-def _file(name: str) -> str:
+def sysctl_file(name: str) -> str:
+    """Path of a parameter's file; its name is with dots, as in `sysctls`."""
     return "/proc/sys/" + name.translate(str.maketrans("./", "/."))
 
 
@@ -101,7 +102,7 @@ def check_sysctls(pod: Pod, own_network: bool) -> None:
                 subject=name,
             )
         # Those of a new network namespace are the host's, but for what only the first one has.
-        if not os.path.isfile(_file(name)):
+        if not os.path.isfile(sysctl_file(name)):
             raise HostLacks(f"this kernel has no sysctl {name}", hint="see 'sysctl -a'", subject=name)
 
 
@@ -117,7 +118,7 @@ def set_sysctls(values: Mapping[str, str]) -> None:
     """
     for name, value in values.items():
         try:
-            with open(_file(name), "w", encoding="utf-8") as f:
+            with open(sysctl_file(name), "w", encoding="utf-8") as f:
                 f.write(value)
         except OSError as e:
             raise BadInput(f"sysctl {name} can't be {value!r} in a pod: {e.strerror}", subject=name) from None

@@ -112,6 +112,10 @@ class PodSupervisor:
         """Record what `podium status` shall tell of the run."""
         self._update(facts={**self._runtime.facts, **facts})
 
+    def ready(self, app: str) -> None:
+        """An app of a remote sandbox that was asked to has said that it is ready."""
+        self._waiting.readiness.ready(app)
+
     def network(self) -> NetworkSetup | None:
         """Put the pod into its networks; None for `host` and `none`."""
         if self._pod.network.names in (("host",), ("none",)):
@@ -147,7 +151,9 @@ class PodSupervisor:
         for app in self._pod.apps:
             process = AppProcess(self._pod, app)
             self._apps.append(process)
-            if app.notify:
+            if app.notify and waiting.remote is not None:
+                waiting.readiness.expect(app.name)
+            elif app.notify:
                 waiting.readiness.listen(self._pod, app)
             process.prepare(sandbox, self._options.stdio, waiting.terminal, single=single)
         waiting.pumps = [app.pumps for app in self._apps]

@@ -85,8 +85,9 @@ class Loaded:
         Raises:
             CapabilityUnsupported: names everything that is missing.
         """
-        lacking = [name for name in asked if name not in self.info.capabilities]
-        missing = ["several apps in a pod" if name == "apps" else name for name in lacking]
+        lacking = dict.fromkeys(name for name in asked if name not in self.info.capabilities)
+        reasons = {name: f" ({why})" for name, why in self.info.reasons.items()}
+        missing = [("several apps in a pod" if n == "apps" else n) + reasons.get(n, "") for n in lacking]
         if missing:
             raise CapabilityUnsupported(
                 f"stage1 plugin {self.name!r} does not support {', '.join(missing)}",

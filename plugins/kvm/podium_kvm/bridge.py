@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from podium.errors import Failed
 from podium.linux.signals import FORWARDED
 
+GONE = "the virtual machine ended before the command did"
 _CHUNK = 1 << 16
 _PATIENCE = 20  # milliseconds
 _SIGNALS = (*FORWARDED, signal.SIGWINCH)
@@ -97,7 +98,7 @@ class Bridge:
                                 pass
                         return status
         except (BrokenPipeError, ConnectionResetError):
-            raise Failed("the virtual machine ended before the command did") from None
+            raise Failed(GONE) from None
 
     def _input(self, keys: int) -> int | None:
         try:

@@ -7,8 +7,11 @@ import shlex
 import stat
 from collections.abc import Iterable
 
-from podium.types import App, Pod
-from podium_kvm import sharing
+from podium.linux.limits import weight
+from podium.net.files import hostname
+from podium.sandbox import paths
+from podium.types import Isolators, Pod
+from podium_kvm import program, sharing
 
 _GUEST = os.path.join(os.path.dirname(__file__), "guest")
 
@@ -73,13 +76,20 @@ def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
         pod: the pod.
         images: image id → serial of the disk that carries it.
     """
-    lines = [f"hostname {shlex.quote(pod.hostname or pod.name or 'podium-' + pod.uuid[:8])}"]
+    lines = [f"hostname {hostname(pod)} || fail 'the host name can not be set'"]
     lines += [f"image {serial}" for serial in images.values()]
+    lines += [f"limit . {file} {shlex.quote(value)}" for file, value in limits(pod.isolators)]
     for app in pod.apps:
         made = os.stat(app.rootfs)
         lines.append(f"root {app.name} {images[app.image_id]} {made.st_mode & 0o7777:o} {made.st_uid} {made.st_gid}")
-        lines += [f"limit {app.name} {file} {shlex.quote(value)}" for file, value in limits(app)]
+        lines += [f"limit {app.name} {file} {shlex.quote(value)}" for file, value in limits(app.isolators)]
     last = sharing.script(pod)
+    last += [f"parameter {paths.sysctl_file(name)} {shlex.quote(value)}" for name, value in paths.sysctls(pod).items()]
+    for app in pod.apps:
+        for kind, found in (("fixed", app.isolators.readonly_paths), ("masked", app.isolators.masked_paths)):
+            last += [f"{kind} {app.name} {shlex.quote(path)}" for path in found]
+    told = [app for app in pod.apps if app.notify]
+    last += [f"notified {app.name}" for app in told]
     last += [f"sealed {app.name}" for app in pod.apps if app.readonly_rootfs]
     last += [f"agent {app.name} {app.name} app 4>&- 5<&- &" for app in pod.apps]
     scripts = {"pod/setup": lines, "pod/start": last}
@@ -87,6 +97,7 @@ def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
     for app in pod.apps:  # which `step` would have to make, in processes of the guest that cost milliseconds
         entries += [(f"run/{app.name}.{stream}", stat.S_IFIFO | 0o600, b"") for stream in ("in", "out", "err")]
         entries.append((f"run/{app.name}.program", stat.S_IFREG | 0o700, b""))
+    entries += [(f"pod/listen-{app.name}", stat.S_IFREG | 0o700, program.listener(f"/apps/{app.name}")) for app in told]
     return archive(entries)
 
 
@@ -95,9 +106,8 @@ def script(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
-def limits(app: App) -> list[tuple[str, str]]:
-    """The app's limits as files of its cgroup in the guest (v2; see the kernel's cgroup-v2.rst) and their values."""
-    iso = app.isolators
+def limits(iso: Isolators) -> list[tuple[str, str]]:
+    """Limits as files of a cgroup in the guest (v2; see the kernel's cgroup-v2.rst) and their values."""
     shares = iso.cpu_shares
     if shares is None and iso.cpu_request is not None:
         shares = max(2, iso.cpu_request * 1024 // 1000)
@@ -105,7 +115,7 @@ def limits(app: App) -> list[tuple[str, str]]:
         "memory.max": iso.memory_limit,
         "memory.low": iso.memory_request,
         "cpu.max": None if iso.cpu_limit is None else f"{iso.cpu_limit * 100} 100000",
-        "cpu.weight": None if shares is None else max(1, min(10000, 1 + (shares - 2) * 9999 // 262142)),
+        "cpu.weight": None if shares is None else weight(shares),
         "pids.max": iso.pids,
     }
     return [(file, str(value)) for file, value in wanted.items() if value is not None]

@@ -18,25 +18,38 @@ from podium_kvm.files import folder
 from podium_kvm.sandbox import KvmSandbox
 
 MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
-OVERHEAD = 64  # MiB that the guest's kernel and init need beside the apps
+OVERHEAD = 72  # MiB that the guest's kernel and init need beside the apps
+APP_OVERHEAD = 4  # MiB more for each app
+PAGES = 64  # of so much memory one part is the kernel's, to describe it
 HOST_OVERHEAD = 192  # MiB that QEMU and the bridges need beside the guest
+HOST_PIDS = 512  # threads of QEMU and virtiofsd, and the bridges
 DISK_SIZE = 8 << 30  # bytes; sparse
 _KERNEL = "kernel"
 
 
 def memory_of(pod: Pod) -> int:
-    """MiB of the guest: the pod's limit, else the sum of its apps' where each has one; with the guest's own share."""
+    """MiB of the guest: the pod's limit, else the sum of its apps' where each has one; the guest's own comes on top."""
     asked = pod.isolators.memory_limit
     each = [app.isolators.memory_limit for app in pod.apps]
     if asked is None:
         asked = sum(limit or 0 for limit in each) if all(each) else 0
-    return max(MIN_MEMORY, (asked + (1 << 20) - 1) // (1 << 20) + OVERHEAD)
+    apps = (asked + (1 << 20) - 1) >> 20
+    return max(MIN_MEMORY, apps + apps // PAGES + OVERHEAD + APP_OVERHEAD * len(pod.apps))
 
 
 def cpus_of(pod: Pod) -> int:
     """Virtual processors: the pod's limit in whole ones, else 1 (under TCG a second one costs more than it gives)."""
     limits = [pod.isolators.cpu_limit or 0, *(app.isolators.cpu_limit or 0 for app in pod.apps)]
     return max(1, min(os.cpu_count() or 1, (max(limits) + 999) // 1000))
+
+
+def _host_limits(pod: Pod) -> cgroup.Limits:
+    """In place of the pod's own, which are the guest's: here QEMU's share comes on top."""
+    memory, pids = pod.isolators.memory_limit, pod.isolators.pids
+    return cgroup.Limits(
+        memory_max=None if memory is None else (memory_of(pod) + HOST_OVERHEAD) << 20,
+        pids_max=None if pids is None else HOST_PIDS,
+    )
 
 
 def prepare(pod: Pod) -> None:
@@ -73,8 +86,7 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
         Failed: it did not boot.
     """
     _needed("qemu-system-x86_64", "qemu-system-x86")
-    if pod.isolators.memory_limit is not None:  # the guest has it as its memory; here QEMU's own comes on top
-        cgroup.apply(pod.cgroup, cgroup.Limits(memory_max=(memory_of(pod) + HOST_OVERHEAD) << 20))
+    cgroup.apply(pod.cgroup, _host_limits(pod))
     with open(os.path.join(pod.stage1_dir, _KERNEL), encoding="ascii") as f:
         kernel = kernels.stored(pod.data_root, f.read().strip())
     rootfs = {app.image_id: app.rootfs for app in pod.apps}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from podium import sandbox
-from podium.errors import BadInput, CapabilityUnsupported
+from podium.errors import BadInput
 from podium.hookspecs import hookimpl
 from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
 
@@ -14,18 +14,22 @@ VERSION = "0.1.0"
 AHEAD = ("podium_kvm.making",)  # imported while podium prepares a pod that is to run at once
 MAX_APPS = 8
 
-# Not yet, so refused by name.
-_LACKS = {
-    "notify",
-    *("isolator:block-bandwidth", "isolator:block-iops", "isolator:masked-paths", "isolator:readonly-paths"),
+_NO_BLOCK_LIMIT = "volumes are no disks of the guest, so a limit there would not hold for them"
+LACKS = {
+    "isolator:block-bandwidth": _NO_BLOCK_LIMIT,
+    "isolator:block-iops": _NO_BLOCK_LIMIT,
+    "network:host": "a virtual machine has a network stack of its own",
+    "private-users": "the guest's users are none of the host's, whose QEMU runs as a user of its own for each pod",
 }
-CAPABILITIES = (sandbox.CAPABILITIES - _LACKS) | {"apps", "hostname", "network:none", "network:cni", "ports", "dns"}
+CAPABILITIES = (sandbox.CAPABILITIES - LACKS.keys()) | {
+    *("apps", "hostname", "network:none", "network:cni", "ports", "dns", "isolator:sysctl"),
+}
 
 
 @hookimpl
 def stage1_info() -> Stage1Info:
     """See `podium.hookspecs`."""
-    return Stage1Info(name="kvm", version=VERSION, capabilities=CAPABILITIES)
+    return Stage1Info(name="kvm", version=VERSION, capabilities=CAPABILITIES, reasons=LACKS)
 
 
 @hookimpl
@@ -46,10 +50,6 @@ def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
 
     if len(pod.apps) > MAX_APPS:
         raise BadInput(f"kvm runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
-    if "host" in pod.network.names:
-        raise CapabilityUnsupported("a virtual machine can't have the host's network", hint="leave --net out")
-    if pod.isolators.pids is not None:
-        raise CapabilityUnsupported("kvm limits the processes of an app, not of the whole pod", subject=pod.uuid)
     for app in pod.apps:
         confine.check(app)
     sharing.check(pod)

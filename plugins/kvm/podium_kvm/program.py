@@ -12,13 +12,16 @@ import errno
 import os
 import resource
 import signal
+import socket
 import struct
 
 from podium.sandbox.launch import Launch
+from podium.sandbox.notify import APP_SOCKET
 
 REPORT_FD = 9
 _CODE, _DATA = 0x400000, 0x10000000
 _HEADER = 64 + 2 * 56
+_MESSAGE = 4096  # bytes of a message
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAST_CAPABILITY = 40  # CAP_CHECKPOINT_RESTORE (capabilities(7)); a guest that knows fewer refuses to drop it
 _REGISTERS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8", b"\x49\xb9")  # rdi rsi rdx r10 r8 r9
@@ -27,7 +30,9 @@ _REGISTERS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8", b
 _WRITE, _OPEN, _CLOSE, _IOCTL, _DUP2, _FORK, _EXECVE, _WAIT4 = 1, 2, 3, 16, 33, 57, 59, 61
 _SIGACTION, _SIGPROCMASK, _CHDIR, _MKDIR, _UMASK = 13, 14, 80, 83, 95
 _SETSID, _SETGROUPS, _SETRESUID, _SETRESGID = 112, 116, 117, 119
-_PRCTL, _CHROOT, _EXIT, _PRLIMIT, _SECCOMP, _CLOSE_RANGE = 157, 161, 231, 302, 317, 436
+_PRCTL, _CHROOT, _EXIT, _UNSHARE, _PRLIMIT, _SECCOMP, _CLOSE_RANGE = 157, 161, 231, 272, 302, 317, 436
+_READ, _SOCKET, _BIND, _UNLINK, _CHMOD = 0, 41, 49, 87, 90
+_CLONE_NEWCGROUP = 0x02000000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _TIOCSCTTY, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x40045431, 0x5441  # ioctl_tty(2)
 
@@ -48,9 +53,9 @@ def build(launch: Launch, *, terminal: bool = False) -> bytes:
         for fd in (0, 1, 2):
             made.call("terminal", _DUP2, 3, fd)
         made.call("terminal", _CLOSE, 3)
-    made.write_file("cgroup", f"/sys/fs/cgroup/{launch.cgroup}/cgroup.procs", b"0")
-    if launch.oom_score_adj is not None:
-        made.write_file("oom_score_adj", "/proc/self/oom_score_adj", str(launch.oom_score_adj).encode())
+    made.write_file("cgroup", f"/sys/fs/cgroup/pod/{launch.cgroup}/cgroup.procs", b"0")
+    made.call("cgroup", _UNSHARE, _CLONE_NEWCGROUP)  # so /proc/self/cgroup fits what it sees in /sys/fs/cgroup
+    made.write_file("oom_score_adj", "/proc/self/oom_score_adj", str(launch.oom_score_adj or 0).encode())
     for name, (soft, hard) in launch.rlimits.items():
         limits = made.data(struct.pack("<QQ", soft & (1 << 64) - 1, hard & (1 << 64) - 1))
         made.call(f"rlimit {name}", _PRLIMIT, 0, getattr(resource, f"RLIMIT_{name}"), limits, 0)
@@ -85,6 +90,25 @@ def build(launch: Launch, *, terminal: bool = False) -> bytes:
         filters = made.data(launch.seccomp)
         made.call("seccomp", _SECCOMP, 1, 0, made.data(struct.pack("<HxxxxxxQ", len(launch.seccomp) // 8, filters)))
     made.execute(candidates, argv, environment, launch.argv[0])
+    return made.elf()
+
+
+def listener(root: str) -> bytes:
+    """A program that makes an app's NOTIFY_SOCKET in its `root`, and leaves a child.
+
+    That prints each message that arrives, and a newline, until nobody reads what it prints.
+    """
+    made = _Assembler()
+    made.call("descriptors", _CLOSE_RANGE, 3, 0xFFFFFFFF, 0)
+    made.call("root", _CHROOT, made.text(root))
+    made.call(None, _MKDIR, made.text(os.path.dirname(APP_SOCKET)), 0o755)
+    made.call(None, _UNLINK, made.text(APP_SOCKET))
+    made.call("socket", _SOCKET, socket.AF_UNIX, socket.SOCK_DGRAM, 0)  # returns 3
+    address = struct.pack("<H", socket.AF_UNIX) + APP_SOCKET.encode() + b"\0"
+    made.call(f"socket {APP_SOCKET}", _BIND, 3, made.data(address), len(address))
+    made.call("socket", _CHMOD, made.text(APP_SOCKET), 0o666)  # any user of the app's
+    made.fork_and_leave()
+    made.copy_messages(3, 1)
     return made.elf()
 
 
@@ -169,6 +193,28 @@ class _Assembler:
         self._data = parent._data
         # test rax, rax; jz over
         self._code += b"\x48\x85\xc0\x0f\x84" + struct.pack("<i", len(parent._code)) + parent._code
+
+    def fork_and_leave(self) -> None:
+        """What follows is the child's; the parent ends well."""
+        self._raw(_FORK)
+        parent = _Assembler()
+        parent._raw(_EXIT, 0)
+        self._code += b"\x48\x85\xc0\x74" + struct.pack("b", len(parent._code)) + parent._code  # test rax, rax; jz
+
+    def copy_messages(self, source: int, target: int) -> None:
+        """Copy what each read gives, and a newline, until either fails."""
+        buffer, newline, start = self.data(bytes(_MESSAGE)), self.data(b"\n"), len(self._code)
+        self._raw(_READ, source, buffer, _MESSAGE)
+        self._code += b"\x48\x85\xc0\x0f\x8e" + bytes(4)  # test rax, rax; jle to the end
+        leave = len(self._code)
+        self._code += b"\x48\x89\xc3"  # mov rbx, rax
+        third = len(self._code) + 20
+        self._raw(_WRITE, target, buffer, 0)
+        self._code[third : third + 10] = b"\x48\x89\xda" + b"\x90" * 7  # mov rdx, rbx
+        self._raw(_WRITE, target, newline, 1)
+        self._code += b"\xe9" + struct.pack("<i", start - len(self._code) - 5)
+        self._code[leave - 4 : leave] = struct.pack("<i", len(self._code) - leave)
+        self._raw(_EXIT, 0)
 
     def execute(self, candidates: list[int], argv: int, environment: int, command: str) -> None:
         """Execute the first candidate that can be; 127 if there is none at all, 126 if none can be executed."""

@@ -17,17 +17,19 @@ from podium.errors import Failed
 from podium.linux import caps, cgroup, procs, signals
 from podium.linux.procs import Process
 from podium.net.tap import Tap
+from podium.sandbox.console import ConsolePump
 from podium.sandbox.launch import Launch
-from podium.types import App, Pod, Supervisor
+from podium.types import App, Pod, Pump, Supervisor
 from podium_kvm import bridge, program, sharing
-from podium_kvm.console import ConsolePump
 from podium_kvm.files import connect, folder, listen
 from podium_kvm.machine import STREAMS, Machine, arguments
+from podium_kvm.status import StatusPort
 
 BOOT_TIMEOUT = 120.0  # seconds, where nothing is configured
 _CGROUP = "_sandbox"  # no app's name: those have no underscore
 _FIRST_UID = 2_000_000_000
 _LOOK = 0.2  # seconds between looks at who has ended, while the guest boots
+_SAYS = "podium: "  # how guest/init begins the line that tells why it gives up
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -57,6 +59,7 @@ class KvmSandbox:
         self._pid = 0
         self._virtiofsd = 0
         self._console: ConsolePump | None = None
+        self._status: StatusPort | None = None
         self.leader: Process | None = None
 
     @property
@@ -79,9 +82,9 @@ class KvmSandbox:
         return f"/apps/{app.name}"
 
     @property
-    def pumps(self) -> Sequence[ConsolePump]:
+    def pumps(self) -> Sequence[Pump]:
         """What the supervisor is to copy while it waits."""
-        return [] if self._console is None or self._console.fileno() < 0 else [self._console]
+        return [pump for pump in (self._console, self._status) if pump is not None and pump.fileno() >= 0]
 
     def make(self, accelerator: str, memory: int, cpus: int) -> None:
         """Start QEMU and wait until its guest says that it has booted.
@@ -97,6 +100,7 @@ class KvmSandbox:
         at = folder(self._pod)
         inside: list[tuple[str, socket.socket]] = []
         status, status_end = socket.socketpair()
+        self._status = StatusPort(status, self._supervisor)
         inside.append(("status", status_end))
         for app in self._pod.apps:
             self._ends[app.name] = {}
@@ -143,7 +147,7 @@ class KvmSandbox:
             shared.close()
         for fd in files:
             os.close(fd)
-        self._wait_boot(status, self._pod.settings.get("boot-timeout", BOOT_TIMEOUT))
+        self._wait_boot(self._pod.settings.get("boot-timeout", BOOT_TIMEOUT))
 
     def _share(self) -> socket.socket | None:
         """Start virtiofsd if the pod has volumes; returns QEMU's end."""
@@ -191,39 +195,49 @@ class KvmSandbox:
         finally:
             os._exit(125)
 
-    def _wait_boot(self, status: socket.socket, timeout: float) -> None:
+    def _wait_boot(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        assert self._console is not None
-        said = b""
-        with status:
-            while (left := deadline - time.monotonic()) > 0:
-                watched = [status.fileno(), *(pump.fileno() for pump in self.pumps)]
-                ready = select.select(watched, [], [], min(left, _LOOK))[0]
-                if self._console.fileno() in ready:
-                    self._console.pump()
-                gone = self._gone()
-                if gone is not None:
-                    raise self._failed(f"{gone} ended before the guest had booted")
-                if status.fileno() not in ready:
-                    continue
-                data = status.recv(4096)
-                if not data:
-                    raise self._failed("QEMU ended before the guest had booted")
-                said += data
-                line, end, _ = said.partition(b"\n")
-                words = line.decode("ascii", "replace").split()
-                if end and words[:1] == ["boot"] and len(words) == 3:
-                    self._supervisor.facts(guest_kernel=words[1], guest_memory_kib=int(words[2]))
-                    return
-        raise self._failed(f"the guest did not boot within {timeout:g} s")
+        assert self._console is not None and self._status is not None
+        while (left := deadline - time.monotonic()) > 0:
+            ready = select.select([pump.fileno() for pump in self.pumps], [], [], min(left, _LOOK))[0]
+            if self._console.fileno() in ready:
+                self._console.pump()
+            gone = self._gone()
+            if gone is None and self._status.fileno() in ready and not self._status.pump():
+                gone = "QEMU"
+            if gone is not None:
+                raise self._failed(f"{gone} ended before the guest had booted")
+            if self._status.booted:
+                return
+        raise self._failed(
+            f"the guest did not boot within {timeout:g} s",
+            "a slow host may need more: boot-timeout, in the table [kvm] of the configuration",
+        )
 
-    def _failed(self, what: str) -> Failed:
+    def _failed(self, what: str, hint: str = "what QEMU said is in the pod's plugin.log") -> Failed:
         assert self._console is not None
+        why, tail = self._why(), self._console.tail()
+        said = f"; the console's last lines:\n{tail}" if tail else f"; its console is empty{self._qemu_said()}"
+        return Failed(what + why + said, hint=hint, subject=self._pod.uuid)
+
+    def _qemu_said(self) -> str:
+        """The end of the pod's plugin.log, to be put behind a statement."""
+        try:
+            with open(os.path.join(self._pod.dir, "plugin.log"), "rb") as f:
+                f.seek(max(0, os.fstat(f.fileno()).st_size - 1024))
+                lines = f.read().decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "".join(f"; {line}" for line in lines[-2:] if line.startswith("qemu"))
+
+    def _why(self) -> str:
+        """What the console tells of the guest's end, to be put behind a statement of that."""
+        if self._console is None:
+            return ""
         while self._console.fileno() >= 0 and select.select([self._console.fileno()], [], [], 0.2)[0]:
             self._console.pump()
-        tail = self._console.tail()
-        said = f"; the console's last lines:\n{tail}" if tail else "; its console is empty"
-        return Failed(what + said, hint="what QEMU said is in the pod's plugin.log", subject=self._pod.uuid)
+        reason = self._console.reason(_SAYS)
+        return f": {reason}" if reason else ""
 
     def start(self, app: App, launch: Launch, stdio: tuple[int, int, int], *, terminal: bool = False) -> int:
         """Start a command into the guest; returns the pid of the process that stands for it."""
@@ -242,7 +256,7 @@ class KvmSandbox:
                 fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)  # so it is told of changes of the size
             with bridge.raw(stdio[0]) if terminal else nullcontext():
                 status = served.run(made, stdio, wake, lambda: False, terminal=terminal)
-            if served.out_of_memory:
+            if served.out_of_memory and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
                 self._note(app, "killed: it used more memory than its limit allows")
             bridge.end_like(status)
         except Failed as e:
@@ -262,10 +276,12 @@ class KvmSandbox:
         try:
             with open(path, encoding="utf-8") as f:
                 message = f.read()
+            os.unlink(path)
         except FileNotFoundError:
-            return "the virtual machine has ended" if self.ended() else None
-        os.unlink(path)
-        return message
+            message = "the virtual machine has ended" if self.ended() else ""
+        if message == bridge.GONE or self.ended():  # its ports are closed before QEMU has ended
+            message += self._why()
+        return message or None
 
     def end(self, app: App) -> None:
         """End what is left of an app in the guest."""
@@ -298,8 +314,9 @@ class KvmSandbox:
         for ends in self._ends.values():
             for end in ends.values():
                 end.close()
-        if self._console is not None:
-            self._console.close()
+        for pump in (self._console, self._status):
+            if pump is not None:
+                pump.close()
         if self._command >= 0:
             os.close(self._command)
             self._command = -1

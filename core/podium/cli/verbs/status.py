@@ -53,11 +53,27 @@ def _show(pod: dict[str, Any]) -> None:
             ("memory", "" if memory is None else human_size(memory)),
             ("cpu", "" if cpu is None else f"{cpu:.2f}s"),
             ("networks", ", ".join(f"{n['name']} {n['ip']}" for n in pod["networks"])),
-            *((name.replace("_", " "), _text(value)) for name, value in sorted((pod.get("facts") or {}).items())),
+            *_facts(pod.get("facts") or {}),
             ("labels", ", ".join(f"{k}={v}" for k, v in sorted(pod["labels"].items()))),
             *((f"app {app['name']}", _app(app)) for app in pod["apps"]),
         ]
     )
+
+
+def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the stage1 says of the run; of `x` and `x_reason` one line, sizes (`x_kib`) as people read them."""
+    from podium.units import human_size
+
+    lines = []
+    for key, value in facts.items():
+        name, text = key, _text(value)
+        if key.endswith("_kib") and type(value) is int:
+            name, text = key.removesuffix("_kib"), human_size(value << 10)
+        if reason := facts.get(f"{key}_reason"):
+            text += f" ({reason})"
+        if not key.endswith("_reason") or key.removesuffix("_reason") not in facts:
+            lines.append((name.replace("_", " "), text))
+    return lines
 
 
 def _app(app: dict[str, Any]) -> str:
@@ -74,7 +90,7 @@ def _app(app: dict[str, Any]) -> str:
         last = f", exited {end} before" if end and app["state"] != "exited" else ""
         parts.append(f"after {app['restarts']} restart{'s' if app['restarts'] > 1 else ''}{last}")
     if app.get("message"):
-        parts.append(f"({app['message']})")
+        parts.append(f"({app['message'].partition(chr(10))[0]})")
     return " ".join([*parts, "·", app["image"] or app["image_id"] or ""]).rstrip(" ·")
 
 
