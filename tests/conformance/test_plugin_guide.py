@@ -85,7 +85,7 @@ def test_from_nothing_to_a_plugin_that_passes(
 
 def test_the_plugin_of_the_guide_works(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
     (project,) = _samples("toml")
-    plugin, suite = _samples("python")
+    plugin, _, suite = _samples("python")
     described = tomllib.loads(project)["project"]
     ((name, package),) = described["entry-points"]["podium.stage1"].items()
     wheel = make_plugin_dist(test_dir, described["name"], described["version"], plugin, plugin=name, entry=package)
@@ -103,6 +103,26 @@ def test_the_plugin_of_the_guide_works(podium: Podium, test_dir: str, busybox_ro
     # The guide's known failure is none: it passes, and the suite says that it must go from the list.
     assert done.returncode == 1 and "XPASS(strict)" in done.stdout, done.stdout
     assert "1 failed, 4 passed" in done.stdout, done.stdout
+
+
+def test_the_virtual_machines_of_the_guide_work(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
+    wheel = make_plugin_dist(
+        *(test_dir, "podium-machines", "1.0", _samples("python")[1]), plugin="machines", entry="podium_machines"
+    )
+    site = os.path.join(test_dir, "site")
+    subprocess.run(["python3", "-m", "zipfile", "-e", wheel, site], check=True)
+    using = podium.using(podium.binary, PYTHONPATH=site)
+    using("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
+    words = ("--stage1", "machines", "--net", "none", "box", "--working-dir", "/tmp", "--environment", "A=a b", "--")
+    done = using("run", "--name", "pod", *words, "-c", 'uname -r; pwd; echo "$A"; exit 7', check=7)
+    (kernel,) = {using.json("status", "pod")["pod"]["facts"]["guest_kernel"]}
+    assert done.stdout.split() == [kernel, "/tmp", "a", "b"] and kernel != os.uname().release
+    uuid = using.out("run", "--detach", *words, "-c", "sleep 1000")
+    using("stop", uuid)
+    (app,) = using.json("status", uuid)["pod"]["apps"]
+    assert (app["exit_code"], app["signal"]) == (143, "SIGTERM")
+    using("gc", "--grace-period", "0s")
+    assert not using.pods()
 
 
 def test_known_failures_are_read_from_a_file(podium: Podium, test_dir: str) -> None:
