@@ -92,4 +92,4 @@ def show(taken: Mapping[str, Sequence[float]]) -> None:
 
 def verdict(what: str, value: float, budget: float, unit: str) -> None:
     """Print a result beside its budget."""
-    print(f"  {what}: {value:.1f}{unit}, budget {budget:g}{unit}: {'met' if value <= budget else 'MISSED'}")
+    print(f"  {what}: {value:.2f}{unit}, budget {budget:g}{unit}: {'met' if value <= budget else 'MISSED'}")

@@ -23,6 +23,7 @@ from hostile.tarfiles import END, entry, folder, hard, header, link, long_name, 
 from podium.errors import BadInput, LimitExceeded
 from podium.linux.tree import remove_tree
 from podium.store.limits import Limits
+from podium.store.unpack import content
 from podium.store.unpack.extract import Extractor
 from podium.store.unpack.streams import decompressed
 
@@ -213,8 +214,9 @@ CASES = [
 def apply(root: str, layers: tuple[bytes, ...], limits: Limits = LIMITS) -> None:
     with Extractor(root, limits) as extractor:
         for layer in joined(layers):
-            extractor.layer(decompressed(io.BytesIO(layer), limits), whiteouts=True)
+            extractor.layer(decompressed(io.BytesIO(layer), limits), hides=True)
         extractor.finish()
+    assert content.digest(root, limits, extractor.digests) == content.digest(root, limits)
 
 
 def joined(layers: tuple[bytes, ...]) -> list[bytes]:

@@ -339,12 +339,19 @@ def test_rootfs_and_docker_archive_are_pushed(podium: Podium, work: str, proxy: 
 def test_a_bar_is_shown_on_a_terminal(podium: Podium, store: Store, work: str, proxy: Proxy) -> None:
     source = another(store, work, "source")
     make(source, work, "big", os.urandom(BIG))
-    words = ("--tls-verify=false", f"docker://{proxy.host}/big:1")
-    push(source, "big:1", f"{proxy.host}/big:1")
-    screen = Screen(podium.argv("image", "fetch", *words), podium.environment())
+    address = f"docker://{proxy.host}/big:1"
+    assert f"pushing big:1 [{'#' * 24}] 100%" in on_a_terminal(podium, source, "push", "big:1", address)
+    shown = on_a_terminal(podium, store, "fetch", address)
+    assert f"fetching {address} [" in shown
+    assert "%" in shown
+
+
+def on_a_terminal(podium: Podium, store: Store, verb: str, *words: str) -> str:
+    """What a command shows there."""
+    argv = [podium.argv()[0], "--dir", store.data.root, "image", verb, "--tls-verify=false", *words]
+    screen = Screen(argv, podium.environment())
     try:
-        assert screen.end() == 0
+        assert screen.end() == 0, screen.shown
     finally:
         screen.close()
-    assert f"fetching docker://{proxy.host}/big:1 [" in screen.shown
-    assert "%" in screen.shown
+    return screen.shown

@@ -237,6 +237,7 @@ def test_20_one_damaged_record_costs_one_image(store: Store, work: str) -> None:
             f.write(damaged)
         assert store.images() == [good]
         assert [p.hex for p in store.problems()] == [bad.hex]
+        assert [v.id for v in store.verify() if v.problems] == [bad.id]
         assert store.resolve("good") == good
         with pytest.raises(NotFound):
             store.resolve("bad")
@@ -244,6 +245,9 @@ def test_20_one_damaged_record_costs_one_image(store: Store, work: str) -> None:
             store.resolve(bad.id)
         collected = store.gc(0)
         assert (collected.images, collected.blobs, collected.trees) == ([], [], [])
+    with open(path, "wb") as f:
+        f.write(whole[: len(whole) // 2])
+    assert store.problems()[0].error.message.endswith("; the image was called bad")  # raw salvage
     import_path(store, os.path.join(work, "bad"))
     assert store.problems() == []
 

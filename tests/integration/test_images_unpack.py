@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import subprocess
 from typing import Any
 
@@ -184,3 +185,23 @@ def test_layers_repacked_by_umoci_equal_its_own_unpacking(store: Store, test_dir
     theirs = tree(os.path.join(second, "rootfs"))
     assert not differences(tree(store.data.rootfs(imported.tree)), theirs)
     assert os.path.isdir(os.path.join(store.data.rootfs(imported.tree), "opt/a/c"))
+
+
+def test_access_control_lists_are_not_inherited(store: Store, test_dir: str) -> None:
+    """A folder's default list is its own; what lies in it has the list that the archive gives it, mostly none."""
+    root = os.path.join(test_dir, "root")
+    images.make_busybox_rootfs(root)
+    journal = os.path.join(root, "var/log/journal")
+    os.makedirs(os.path.join(journal, "inner"))
+    with open(os.path.join(journal, "file"), "wb") as f:
+        f.write(b"x")
+    subprocess.run(["mkfifo", os.path.join(journal, "pipe")], check=True)
+    # version 2; owner rwx, user 1000 rw-, group r-x, mask rwx, others r-x (linux/posix_acl_xattr.h)
+    listed = [(1, 7, 0xFFFFFFFF), (2, 6, 1000), (4, 5, 0xFFFFFFFF), (16, 7, 0xFFFFFFFF), (32, 5, 0xFFFFFFFF)]
+    default = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in listed)
+    os.setxattr(journal, "system.posix_acl_default", default)
+    imported = import_path(store, root, name="x")
+    ours = tree(store.data.rootfs(imported.tree))
+    assert not differences(ours, tree(root))
+    assert ours["var/log/journal"][-1] == {"system.posix_acl_default": default}
+    assert [v.problems for v in store.verify()] == [[]]

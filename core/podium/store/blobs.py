@@ -11,6 +11,7 @@ from podium.errors import BadInput, LimitExceeded
 from podium.linux.files import fsync_dir
 from podium.paths import DataDir
 from podium.store.image import PREFIX
+from podium.store.unpack.ahead import ReadAhead
 from podium.store.unpack.streams import Source
 from podium.store.workspace import Workspace
 
@@ -33,7 +34,7 @@ def put(
         source: what to read to its end.
         limit: bytes that it may have at most.
         digest: `sha256:<hex>` that it must have.
-        size: bytes that it must have; reading stops as soon as there are more.
+        size: bytes that it must have; what is more is not written.
         progress: called with the bytes of each chunk.
 
     Returns:
@@ -44,24 +45,23 @@ def put(
     """
     workspace.dirty = True
     hidden = os.path.join(workspace.blobs, f"new-{os.urandom(6).hex()}")
-    sha, written = hashlib.sha256(), 0
+    written = 0
     allowed = limit if size is None else min(limit, size)
     if size is not None and size > limit:
         raise LimitExceeded(f"a blob of {size} bytes is more than {limit}")
-    with open(hidden, "xb", buffering=0) as f:
-        while chunk := source.read(_CHUNK):
+    with open(hidden, "xb", buffering=0) as f, ReadAhead(source) as ahead:
+        while chunk := ahead.read(_CHUNK):
             written += len(chunk)
             if written > allowed:
                 told = " that its descriptor says" if size is not None else ""
                 raise LimitExceeded(f"a blob is larger than the {allowed} bytes{told}", subject=digest)
-            sha.update(chunk)
             left = memoryview(chunk)
             while left:
                 left = left[f.write(left) :]
             if progress is not None:
                 progress(len(chunk))
         os.fchmod(f.fileno(), 0o444)
-    found = PREFIX + sha.hexdigest()
+    found = PREFIX + ahead.hexdigest()
     if size is not None and written != size:
         raise BadInput(f"a blob has {written} bytes, its descriptor says {size}", subject=digest or found)
     if digest is not None and found != digest:

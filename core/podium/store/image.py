@@ -8,7 +8,7 @@ imported again, from another file or format perhaps, is the same image.
 from __future__ import annotations
 
 from podium import records
-from podium.errors import Corrupt
+from podium.errors import Corrupt, LimitExceeded
 from podium.named import NamedTuple
 from podium.paths import DataDir
 
@@ -152,11 +152,24 @@ def read_record(data: DataDir, digits: str) -> Image:
     what = f"the record of image {digits[:12]}"
     try:
         image = Image.from_record(records.read(data.image(digits), what))
+    except Corrupt as e:
+        raise Corrupt(e.message + _once_called(data.image(digits)), hint=e.hint, subject=e.subject) from None
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}", subject=digits) from None
     if image.hex != digits:
         raise Corrupt(f"{what} is damaged: it is that of another image", subject=digits)
     return image
+
+
+def _once_called(path: str) -> str:
+    """The image's name, if it can be made out of a damaged record."""
+    from podium.appc.salvage import salvage
+
+    try:
+        names = salvage(records.read_bytes(path)).names
+    except (OSError, LimitExceeded):
+        return ""
+    return f"; the image was called {names[0]}" if names else ""
 
 
 def _text(value: Any) -> str:

@@ -246,7 +246,8 @@ class Store:
 
     def verify(self, refs: list[str] | None = None, *, repair: bool = True) -> list[Verified]:
         """Hold images (all, if none are named) against their digests; an altered tree is rendered again."""
-        from podium.store.verifying import verify
+        from podium.store.verifying import Verified, verify
 
         images = [self.resolve(r) for r in refs] if refs else self.images()
-        return [verify(self, image, repair=repair) for image in images]
+        unreadable = [] if refs else [Verified(PREFIX + p.hex, "", [p.error.message], []) for p in self.problems()]
+        return [verify(self, image, repair=repair) for image in images] + unreadable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from typing import IO, Any
@@ -15,8 +14,9 @@ from podium.paths import DataDir
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.limits import Limits, located
 from podium.store.unpack import content
+from podium.store.unpack.ahead import ReadAhead
 from podium.store.unpack.extract import Extractor, Select, clean
-from podium.store.unpack.streams import Source, decompressed
+from podium.store.unpack.streams import decompressed
 from podium.store.workspace import Workspace
 from podium.trace import trace
 
@@ -48,7 +48,9 @@ def read(data: DataDir, tree: str) -> dict[str, Any]:
 def render(
     data: DataDir, workspace: Workspace, image: Image, limits: Limits, progress: Callable[[int], None] | None = None
 ) -> int:
-    """Render an image into the workspace; `publish` then puts the tree into place. Returns the bytes of its files.
+    """Render an image into the workspace, which is synced then; `publish` puts the tree into place.
+
+    Returns the bytes of its files.
 
     Raises:
         Corrupt: a blob is missing.
@@ -63,7 +65,8 @@ def render(
         _apply(data, workspace, image, limits, extractor)
         extractor.finish()
     trace("tree:unpacked")
-    found = content.digest(rootfs, limits)
+    with workspace.syncing():
+        found = content.digest(rootfs, limits, extractor.digests)
     record = {
         "tree": 1,
         "image": image.id,
@@ -75,7 +78,7 @@ def render(
         "dropped_xattrs": extractor.dropped,
         "rendered": rfc3339(),
     }
-    write_atomic(os.path.join(folder, RECORD), records.seal(record) + b"\n", durable=False)
+    write_atomic(os.path.join(folder, RECORD), records.seal(record) + b"\n")
     return found.bytes
 
 
@@ -122,13 +125,12 @@ def _apply(data: DataDir, workspace: Workspace, image: Image, limits: Limits, ex
     for blob in image.blobs:
         if blob.role in ("config", "manifest"):
             continue
-        with _open(data, workspace, blob) as f:
-            source = _Hashed(decompressed(f, limits))
+        with _open(data, workspace, blob) as f, ReadAhead(decompressed(f, limits)) as source:
             try:
                 if blob.role == "layer":
-                    extractor.layer(source, whiteouts=True)
+                    extractor.layer(source, hides=True)
                     if number < len(image.diff_ids):
-                        source.expect(image.diff_ids[number])
+                        _expect(image.diff_ids[number], PREFIX + source.hexdigest())
                     number += 1
                 else:
                     extractor.layer(source, select=clean if blob.role == "rootfs" else _in_aci(blob.paths))
@@ -162,19 +164,6 @@ def _open(data: DataDir, workspace: Workspace, blob: Blob) -> IO[bytes]:
     )
 
 
-class _Hashed:
-    """Digests what is read."""
-
-    def __init__(self, source: Source) -> None:
-        self._source, self._sha = source, hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self._sha.update(data)
-        return data
-
-    def expect(self, digest: str) -> None:
-        """Raises BadInput if what was read is not that."""
-        found = PREFIX + self._sha.hexdigest()
-        if found != digest:
-            raise BadInput(f"expected {digest} without compression, as the configuration says; found {found}")
+def _expect(digest: str, found: str) -> None:
+    if found != digest:
+        raise BadInput(f"expected {digest} without compression, as the configuration says; found {found}")

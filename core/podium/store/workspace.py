@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from podium.linux.syscalls import LIBC, check
 from podium.linux.tree import remove_tree
@@ -60,6 +63,26 @@ class Workspace:
         if self.dirty:
             check(LIBC.syncfs(self._fd), "syncfs", self.path)
             self.dirty = False
+
+    @contextmanager
+    def syncing(self) -> Iterator[None]:
+        """`sync` in a thread, beside what is read meanwhile; who writes meanwhile has to see to that himself."""
+        failures: list[OSError] = []
+
+        def work() -> None:
+            try:
+                self.sync()
+            except OSError as e:
+                failures.append(e)
+
+        thread = threading.Thread(target=work, name="sync")
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+        if failures:
+            raise failures[0]
 
 
 def sweep(data: DataDir) -> list[str]:

@@ -11,14 +11,16 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from podium.errors import LimitExceeded
 from podium.store.limits import Limits
 
 VERSION = 1  # of the rules above
-_CHUNK = 1 << 20
-_ZEROS = hashlib.sha256(bytes(_CHUNK)).digest()
+CHUNK = 1 << 20
+_NOTHING: Mapping[int, bytes] = {}
+_ZEROS = hashlib.sha256(bytes(CHUNK)).digest()
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -30,14 +32,19 @@ class Content(NamedTuple):
     entries: int
 
 
-def digest(root: str, limits: Limits) -> Content:
+def digest(root: str, limits: Limits, known: Mapping[int, bytes] = _NOTHING) -> Content:
     """The content of the tree at `root`.
+
+    Args:
+        root: its folder.
+        limits: max_depth holds.
+        known: inode → sha256 of the content of files of at most CHUNK bytes, which are not read then.
 
     Raises:
         LimitExceeded: folders are nested too deep.
         OSError: of the call that failed.
     """
-    walk = _Walk(limits)
+    walk = _Walk(limits, known)
     fd = os.open(root, _FOLDER)
     try:
         walk.add("", os.fstat(fd), [b"", *_xattrs(fd)])
@@ -48,10 +55,10 @@ def digest(root: str, limits: Limits) -> Content:
 
 
 class _Walk:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, known: Mapping[int, bytes]) -> None:
         self.sha = hashlib.sha256(b"podium-tree-%d\n" % VERSION)
         self.bytes = self.entries = 0
-        self._limits = limits
+        self._limits, self._known = limits, known
         self._linked: dict[tuple[int, int], bytes] = {}
 
     def add(self, path: str, st: os.stat_result, more: list[bytes]) -> None:
@@ -89,26 +96,29 @@ class _Walk:
         if st.st_nlink > 1 and (st.st_dev, st.st_ino) in self._linked:
             self.add(path, st, self._other_name(path, st))
             return
+        self.bytes += st.st_size
+        size, sha = b"%d" % st.st_size, self._known.get(st.st_ino)
+        if sha is not None:
+            self.add(path, st, [size, sha, *self._other_name(path, st), *_xattrs(f"/proc/self/fd/{folder}/{name}")])
+            return
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            content = [b"%d" % st.st_size, _content(fd, st)]
-            self.add(path, st, [*content, *self._other_name(path, st), *_xattrs(fd)])
+            self.add(path, st, [size, _content(fd, st), *self._other_name(path, st), *_xattrs(fd)])
         finally:
             os.close(fd)
-        self.bytes += st.st_size
 
 
 def _content(fd: int, st: os.stat_result) -> bytes:
-    if st.st_size <= _CHUNK:
-        return hashlib.sha256(os.read(fd, _CHUNK)).digest()
+    if st.st_size <= CHUNK:
+        return hashlib.sha256(os.read(fd, st.st_size)).digest()
     sha, at, has_holes = hashlib.sha256(), 0, st.st_blocks * 512 < st.st_size
     data_at = 0
     while at < st.st_size:
-        size = min(_CHUNK, st.st_size - at)
+        size = min(CHUNK, st.st_size - at)
         if has_holes and data_at <= at:
             data_at = _next_data(fd, at, st.st_size)
         if data_at >= at + size:
-            sha.update(_ZEROS if size == _CHUNK else hashlib.sha256(bytes(size)).digest())
+            sha.update(_ZEROS if size == CHUNK else hashlib.sha256(bytes(size)).digest())
         else:
             sha.update(hashlib.sha256(os.pread(fd, size, at)).digest())
         at += size

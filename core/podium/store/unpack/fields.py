@@ -5,6 +5,8 @@ Sources: as of podium.store.unpack.tar.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from podium.errors import BadInput
 
 XATTRS = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")  # of pax keys
@@ -20,6 +22,7 @@ def old_gnu_parts(raw: bytes) -> list[tuple[int, int]]:
     return parts
 
 
+@lru_cache(1024)  # owners, modes and sizes come again and again
 def number(field: bytes) -> int:
     """Octal, or GNU's base 256. Raises ValueError."""
     if field[0] & 0x80:
