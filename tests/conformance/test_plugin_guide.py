@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import re
 import shlex
 import subprocess
 import tomllib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from podium.testing.command import Podium
 from podium.testing.template import FILES
+from podium.types import LastingSandbox
 from support.distributions import REPOSITORY, Venv, make_plugin_dist
 
 GUIDE = os.path.join(REPOSITORY, "docs", "stage1-plugin-guide.md")
@@ -85,7 +89,7 @@ def test_from_nothing_to_a_plugin_that_passes(
 
 def test_the_plugin_of_the_guide_works(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
     (project,) = _samples("toml")
-    plugin, _, suite = _samples("python")
+    plugin, suite = (_samples("python")[number] for number in (0, -1))
     described = tomllib.loads(project)["project"]
     ((name, package),) = described["entry-points"]["podium.stage1"].items()
     wheel = make_plugin_dist(test_dir, described["name"], described["version"], plugin, plugin=name, entry=package)
@@ -103,6 +107,18 @@ def test_the_plugin_of_the_guide_works(podium: Podium, test_dir: str, busybox_ro
     # The guide's known failure is none: it passes, and the suite says that it must go from the list.
     assert done.returncode == 1 and "XPASS(strict)" in done.stdout, done.stdout
     assert "1 failed, 4 passed" in done.stdout, done.stdout
+
+
+def test_the_lasting_sandbox_of_the_guide_has_what_the_supervisor_asks_for() -> None:
+    names: dict[str, Any] = {}
+    exec(_samples("python")[2], names)
+    sandbox, kept = names["Sandbox"](), []
+    sandbox.init, sandbox.namespaces = 7, {"mnt": 8, "net": 9}
+    told = sandbox.handed_on(lambda fd: kept.append(fd) or fd)
+    assert json.loads(json.dumps(told)) == {"init": 7, "namespaces": {"mnt": 8, "net": 9}} and kept == [8, 9]
+    for name in ("handed_on", "taken_over", "close"):
+        asked = inspect.signature(getattr(LastingSandbox, name)).parameters
+        assert [*inspect.signature(getattr(type(sandbox), name)).parameters] == [*asked]
 
 
 def test_the_virtual_machines_of_the_guide_work(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
