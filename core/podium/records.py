@@ -23,6 +23,10 @@ MAX_RECORD = 4 << 20  # bytes; no record comes near it, and a damaged one must n
 _TAIL = len(',"crc32":"00000000"}')
 
 
+class Unreadable(Corrupt):
+    """A record that could not be read this time (too many open files, say, or the disk failed): it may be whole."""
+
+
 def seal(record: dict[str, Any]) -> bytes:
     """The record as one line of JSON with its checksum, without a newline. It must not be empty."""
     body = dumps(record, (",", ":")).encode()[:-1]
@@ -88,7 +92,7 @@ def read(path: str, what: str | None = None) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it is not there.
-        Corrupt: it is damaged.
+        Corrupt: it is damaged; Unreadable: it can't be read.
     """
     what = what or path
     try:
@@ -98,4 +102,4 @@ def read(path: str, what: str | None = None) -> dict[str, Any]:
     except LimitExceeded as e:
         raise Corrupt(f"{what} is damaged: {e.message}", subject=what) from None
     except OSError as e:
-        raise Corrupt(f"{what} can't be read: {e.strerror}", subject=what) from None
+        raise Unreadable(f"{what} can't be read: {e.strerror}", subject=what) from None

@@ -65,7 +65,7 @@ def test_40_what_is_entered_has_the_apps_rights(box: Podium, stage1: str, confin
 
 @pytest.mark.parametrize("stage1", STAGE1S)
 def test_45_logs_are_the_same_for_every_stage1(box: Podium, stage1: str) -> None:
-    script = "echo first; echo second >&2; read line < /wait; printf 'no newline at the end'; exit 3"
+    script = "echo first; echo second >&2; read line < /wait; sleep 1; printf 'no newline at the end'; exit 3"
     words = ("box", "--exec", "/bin/sh", "--", "-c", f"mkfifo /wait; {script}")
     uuid = box.out("run", "-d", *STAGE1S[stage1], *words)
     with box.start("logs", "-f", uuid) as follower:

@@ -57,7 +57,10 @@ def ended(runtime: Runtime | None) -> Moment:
     if runtime is None or runtime.finished is None:
         return Moment(None, None, None)
     boottime = runtime.finished_boottime
-    return Moment(_wall(runtime.finished), boottime if isinstance(boottime, int | float) else None, runtime.boot)
+    try:
+        return Moment(_wall(runtime.finished), None if boottime is None else float(boottime), runtime.boot)
+    except OverflowError:
+        return Moment(_wall(runtime.finished), None, runtime.boot)
 
 
 def created(envelope: Envelope | None) -> Moment:
@@ -101,7 +104,7 @@ def _read_mark(folder: str) -> Moment | None:
     try:
         data = records.read(os.path.join(folder, MARKED), "the mark")
         return Moment(_wall(data["at"]), float(data["boottime"]), str(data["boot"]))
-    except (OSError, Corrupt, KeyError, TypeError, ValueError):
+    except (OSError, Corrupt, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -121,7 +121,8 @@ def delete(attrs: Mapping[str, Any], *, sweep: bool = False) -> None:
     if sweep:
         from podium.net import rules
 
-        if rules.sweep(attrs["network"], env["CNI_CONTAINERID"]) and failed:  # over what one that was killed had left
+        rules.sweep(attrs["network"], env["CNI_CONTAINERID"])
+        if failed:  # over what one that was killed had left, or had not made yet: the first time did what could be done
             failed = _delete(attrs, env)
     if failed:
         raise failed[0]

@@ -22,8 +22,8 @@ def left(network: str, container: str) -> list[str]:
     return [f"{family}: {line}" for family, line in _found(network, container)]
 
 
-def sweep(network: str, container: str) -> bool:
-    """Remove them; returns whether there were any. Those that refer to a chain go before it does."""
+def sweep(network: str, container: str) -> None:
+    """Remove them. Those that refer to a chain go before it does."""
     import shlex
 
     found = list(_found(network, container))
@@ -36,7 +36,6 @@ def sweep(network: str, container: str) -> bool:
     for family, line in found:
         if line.startswith(":"):
             _run(family, "-X", line[1:])
-    return bool(found)
 
 
 def masquerade(network: str, container: str, address: str, subnet: str) -> None:

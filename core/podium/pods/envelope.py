@@ -135,7 +135,10 @@ def _str(value: Any) -> str:
 def _seconds(value: Any) -> float | None:
     if value is not None and type(value) not in (int, float):
         raise TypeError(f"{value!r} is no number")
-    return None if value is None else float(value)
+    try:
+        return None if value is None else float(value)
+    except OverflowError as e:
+        raise ValueError(str(e)) from None
 
 
 def _int(value: Any) -> int:

@@ -153,7 +153,7 @@ def read_record(data: DataDir, digits: str) -> Image:
     try:
         image = Image.from_record(records.read(data.image(digits), what))
     except Corrupt as e:
-        raise Corrupt(e.message + _once_called(data.image(digits)), hint=e.hint, subject=e.subject) from None
+        raise type(e)(e.message + _once_called(data.image(digits)), hint=e.hint, subject=e.subject) from None
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}", subject=digits) from None
     if image.hex != digits:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from podium.errors import Corrupt, InUse, PodiumError
 from podium.named import NamedTuple
 from podium.paths import DataDir
+from podium.records import Unreadable
 from podium.store import locks
 from podium.store.image import Image, read_record
 from podium.store.migrations import STEPS, VERSION
@@ -290,4 +291,6 @@ def _add(data: DataDir, db: sqlite3.Connection, digits: str, identity: tuple[int
         return
     except Corrupt as e:
         problem = e.message
+        if isinstance(e, Unreadable):
+            identity = (0, 0, 0)  # no file's, so the next use reads it again
     db.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?)", (digits, *identity, record, problem))
