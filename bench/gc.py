@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
+
+from measuring import PODIUM, data_directory
 
 from podium import format, records
 from podium.clock import rfc3339, since_boot
@@ -32,7 +31,6 @@ from podium.stage1 import pins, registry
 
 RKT = 124  # pods per second
 ROOTFS = "stage1/rootfs/app"
-PODIUM = os.path.join(os.path.dirname(sys.executable), "podium")
 
 
 def make_pods(data: DataDir, count: int) -> None:
@@ -89,8 +87,7 @@ def _write(folder: str, name: str, content: bytes) -> None:
 
 def measure(count: int, command: Callable[[DataDir], list[str]]) -> tuple[float, bytes]:
     """Pods per second of `command` over `count` exited pods in a fresh data directory, and what it prints."""
-    root = tempfile.mkdtemp(prefix="podium-bench-", dir=os.environ.get("PODIUM_BENCH_DIR", "/var/tmp"))
-    try:
+    with data_directory() as root:
         data = DataDir(root)
         format.ensure(data)
         make_pods(data, count)
@@ -99,8 +96,6 @@ def measure(count: int, command: Callable[[DataDir], list[str]]) -> tuple[float,
         seconds = time.perf_counter() - start
         assert not os.path.isdir(data.phase(RUN)) or not os.listdir(data.phase(RUN))
         return count / seconds, done.stdout
-    finally:
-        shutil.rmtree(root)
 
 
 def gc(count: int) -> float:

@@ -25,8 +25,8 @@ def arguments(description: str | None, rounds: int) -> argparse.Namespace:
 
 @contextmanager
 def data_directory() -> Iterator[str]:
-    """A data directory of its own, on the disk, removed afterwards."""
-    root = tempfile.mkdtemp(prefix="podium-bench-", dir="/var/tmp")
+    """A data directory of its own, removed afterwards: in /var/tmp, or on the disk where PODIUM_BENCH_DIR is."""
+    root = tempfile.mkdtemp(prefix="podium-bench-", dir=os.environ.get("PODIUM_BENCH_DIR", "/var/tmp"))
     try:
         yield root
     finally:
