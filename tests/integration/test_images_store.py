@@ -331,6 +331,13 @@ def test_33_references_that_are_none_or_fit_several(store: Store, work: str) -> 
         store.resolve("111111")
 
 
+def test_a_short_name_is_told_the_whole_one(store: Store, work: str) -> None:
+    import_path(store, layout(work, "a", "1"), name="docker.io/library/web:1")
+    with pytest.raises(NotFound) as refused:
+        store.resolve("web:1")
+    assert refused.value.hint == "there is docker.io/library/web:1; a name is given whole"
+
+
 def test_28_full_disk_leaves_the_store_as_it_was(store: Store, work: str) -> None:
     path = layout(work, "a", files=400)
     code = "import os, sys, resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -131,6 +131,11 @@ class Store:
         digits = ref.removeprefix(PREFIX)
         short = f"; an id needs at least {MIN_PREFIX} digits" if _HEX.issuperset(digits) else ""
         hint = f"'podium image list' shows all; 'podium image import' and 'fetch' add some{short}"
+        # Engines that write archives put a registry before short names: docker.io/library/web for web.
+        name = "/" + naming.split(ref)[0]
+        longer = sorted(r for i in self.images() for r in i.references if r.rpartition(":")[0].endswith(name))
+        if longer:
+            hint = f"there is {', '.join(longer[:8])}; a name is given whole"
         return NotFound(f"no image {ref!r}", hint=hint, subject=ref)
 
     def add(self, image: Image) -> Image:
