@@ -8,7 +8,8 @@ from typing import Any
 from support.command import Podium
 from support.fly import until
 
-BUDGET = 6.0  # MiB
+# MiB: the 6 to which bench/memory.py holds five pods, and what one alone has of the interpreter that nobody shares.
+BUDGET = 7.0
 
 
 def _pod(podium: Podium, uuid: str) -> Any:

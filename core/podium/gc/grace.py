@@ -59,7 +59,7 @@ def ended(runtime: Runtime | None) -> Moment:
     boottime = runtime.finished_boottime
     try:
         return Moment(_wall(runtime.finished), None if boottime is None else float(boottime), runtime.boot)
-    except OverflowError:
+    except (OverflowError, TypeError, ValueError):
         return Moment(_wall(runtime.finished), None, runtime.boot)
 
 

@@ -61,6 +61,7 @@ class AppProcess:
         ]
         self._next = 0
         self._pid = 0
+        self._lost = False
         self._started = 0.0
         self._backoff = _FIRST_BACKOFF
         self._status = status.AppStatus(app.name)
@@ -169,6 +170,12 @@ class AppProcess:
         elif self.alive and self.restart_at is not None and not self.restart_allowed:
             self._ended(self.exit_code or 0, None, None)
 
+    def sandbox_ended(self) -> None:
+        """What the app is in has ended, and the app with it: how, nobody knows where a process only stands for it."""
+        self.restart_allowed = False
+        self._lost = self._remote is not None
+        self.signal(signal.SIGKILL)
+
     def reap(self) -> bool:
         """Take the end of the current step in; False if it runs on."""
         if not self._pid:
@@ -178,6 +185,8 @@ class AppProcess:
             return False
         self._pid = 0
         code = os.waitstatus_to_exitcode(wait_status)
+        if self._lost and code == -signal.SIGKILL:
+            code = 125
         name = signal.Signals(-code).name if code < 0 and -code in set(signal.Signals) else None
         self._step_ended(128 - code if code < 0 else code, name)
         return True

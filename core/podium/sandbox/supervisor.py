@@ -384,8 +384,7 @@ class PodSupervisor:
             self._reap()
             if self._sandbox_ended():  # nobody keeps what the apps are in, so they end with it
                 for app in self._apps:
-                    app.restart_allowed = False
-                    app.signal(signal.SIGKILL)
+                    app.sandbox_ended()
 
     def _reap(self) -> None:
         for app in self._apps:
