@@ -18,7 +18,7 @@ from podium.paths import DataDir
 from podium.store import index, migrating, migrations
 from support import cleanup, sweep
 from support.command import Podium
-from support.old_data import unpack
+from support.old_data import alone, unpack
 
 POINTS = ("backup", "begin-2", "applied-2", "format-2", "index-2")
 
@@ -28,7 +28,8 @@ def unpacked(session_dir: str) -> Iterator[str]:
     """Data of format 1; must not be changed."""
     folder = os.path.join(session_dir, "migrations")
     os.mkdir(folder)
-    yield unpack("format-1", folder)
+    with alone():
+        yield unpack("format-1", folder)
     cleanup.remove_folder(folder)
 
 

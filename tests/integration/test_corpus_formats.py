@@ -20,7 +20,7 @@ from podium.paths import DataDir
 from podium.sandbox import kernels
 from support import corpus, network
 from support.command import Podium
-from support.old_data import unpack
+from support.old_data import alone, unpack
 
 BOX = "box"
 ALL = {BOX, "example.com/aci", "docker", "folder", "tar"}
@@ -68,12 +68,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def old(name: str, podium: Podium, test_dir: str) -> Iterator[Podium]:
-    unpack(name, test_dir)
-    assert os.path.isdir(podium.dir)
-    kept = network.has_bridge(USUAL_BRIDGE)
-    yield podium.using(podium.binary, SAMPLE_TRACE=os.path.join(test_dir, "trace"))
-    if not kept:  # else it is the host's own
-        network.remove_bridge(USUAL_BRIDGE)
+    with alone():
+        unpack(name, test_dir)
+        assert os.path.isdir(podium.dir)
+        kept = network.has_bridge(USUAL_BRIDGE)
+        yield podium.using(podium.binary, SAMPLE_TRACE=os.path.join(test_dir, "trace"))
+        if not kept:  # else it is the host's own
+            network.remove_bridge(USUAL_BRIDGE)
 
 
 def _wait_for_a_line(podium: Podium, name: str) -> None:

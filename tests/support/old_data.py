@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from support import corpus
 from support.distributions import REPOSITORY
 
 # The commit at which each format was frozen in the corpus, which may also be tagged format-N: clones come without tags.
 COMMITS = {1: "a84ac4f3dd8dfa15b006604c93d70b0b903cb35e", 2: "73bcf9db133c8666c6a82a2e240c1d800d420248"}
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """No other process tests with pods of the corpus: their uuids are the same, and each cleans up after itself."""
+    with open(os.path.join(corpus.FOLDER, "DIGESTS"), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def unpack(name: str, folder: str) -> str:
