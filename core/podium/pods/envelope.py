@@ -234,9 +234,8 @@ def survey(data: DataDir) -> Iterator[tuple[str, Envelope | None]]:
             except FileNotFoundError:
                 continue  # an embryo; who makes it holds the store's lock until it has an envelope
             except Corrupt:
-                if os.path.isdir(data.pod(phase, uuid)) or not os.path.lexists(
-                    data.pod(phase, uuid)
-                ):  # else it is no pod, and refers to nothing
+                folder = data.pod(phase, uuid)
+                if os.path.isdir(folder) or not os.path.lexists(folder):  # else it is no pod, and refers to nothing
                     yield uuid, None
 
 

@@ -10,7 +10,7 @@ import os
 import re
 
 from podium.records import read_bytes
-from podium.sandbox.stdio import LOGS
+from podium.sandbox.stdio import LOGS, OLDER, AppLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,15 +30,10 @@ class ConsolePump:
 
     def __init__(self, pod_dir: str, end: socket) -> None:
         """`end`: a connected socket on which the console's output arrives."""
-        os.makedirs(os.path.join(pod_dir, LOGS), mode=0o700, exist_ok=True)
-        self._path = path(pod_dir)
         self._end = end
-        self._file = self._open()
-        self._size = 0
+        self._log = AppLog(pod_dir, NAME, MAX_BYTES)
+        self._log.open()
         self._tail = b""
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def fileno(self) -> int:
         """The socket; -1 once it is closed."""
@@ -54,13 +49,8 @@ class ConsolePump:
             self.close()
             return False
         self._tail = (self._tail + data)[-_TAIL:]
-        if self._size + len(data) > MAX_BYTES:
-            os.close(self._file)
-            os.rename(self._path, self._path + ".1")
-            self._file, self._size = self._open(), 0
-        self._size += len(data)
         try:
-            os.write(self._file, data)
+            self._log.append(data)
         except OSError as e:
             print(f"the console's log can't be written: {e}", flush=True)
         return True
@@ -93,7 +83,7 @@ class ConsolePump:
         """Close both ends."""
         if self._end.fileno() >= 0:
             self._end.close()
-            os.close(self._file)
+            self._log.close()
 
 
 def path(pod_dir: str) -> str:
@@ -104,7 +94,7 @@ def path(pod_dir: str) -> str:
 def read(pod_dir: str) -> list[bytes] | None:
     """Lines of a pod's console, the oldest first, without their ends; None: it has none."""
     kept = []
-    for name in (path(pod_dir) + ".1", path(pod_dir)):
+    for name in (path(pod_dir) + OLDER, path(pod_dir)):
         try:
             kept.append(read_bytes(name, MAX_BYTES))
         except FileNotFoundError:

@@ -28,21 +28,22 @@ _MAX_LINE = 16 << 10  # bytes; a longer line is written in parts, as the CRI log
 class AppLog:
     """A pod's logs/<app>, of bounded size: the older half is in logs/<app>.1, and what is older still is gone.
 
-    An app can print for ever; what it costs is twice 16 MiB.
+    An app can print for ever; what it costs is twice `limit`, in bytes.
     """
 
-    def __init__(self, folder: str, app: str) -> None:
+    def __init__(self, folder: str, app: str, limit: int = MAX_LOG) -> None:
         self._path = os.path.join(folder, LOGS, app)
+        self._limit = limit
         self._file, self._users, self._size = -1, 0, 0
 
     def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
         """What `taken_over` needs in the process that this one becomes; `keep` is told of what has to stay open."""
-        return {"path": self._path, "file": keep(self._file), "size": self._size}
+        return {"path": self._path, "file": keep(self._file), "size": self._size, "limit": self._limit}
 
     @classmethod
     def taken_over(cls, record: dict[str, Any]) -> Self:
         """The log that `handed_on` told of, which nobody takes part in writing yet."""
-        made = cls("", "")
+        made = cls("", "", record["limit"])
         made._path, made._file, made._size = record["path"], record["file"], record["size"]
         return made
 
@@ -61,7 +62,7 @@ class AppLog:
     def append(self, data: bytes) -> None:
         """Write whole records. What a full disk does not take is lost; the app is not to end for it."""
         try:
-            if self._size and self._size + len(data) > MAX_LOG:
+            if self._size and self._size + len(data) > self._limit:
                 try:
                     os.rename(self._path, self._path + OLDER)
                 except FileNotFoundError:
