@@ -173,6 +173,27 @@ class PartlyFailed(PodiumError):
     exit_code = 6
 
 
+class Stopped(PodiumError):
+    """The pod was asked to end while its stage1 still made what the apps were to be started into.
+
+    Attributes:
+        number: the signal that asked.
+    """
+
+    reason = "stopped"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        subject: str | None = None,
+        number: int = 15,  # SIGTERM, without the import
+    ) -> None:
+        super().__init__(message, hint=hint, subject=subject)
+        self.number = number
+
+
 class CannotExecute(PodiumError):
     """The app's command is there but can't be executed (EACCES, ENOEXEC, a folder)."""
 

@@ -467,6 +467,16 @@ class Supervisor(Protocol):
     def leader(self, process: Process) -> None:
         """Record the process that stands for the pod (the sandbox's init)."""
 
+    def heed_stop(self) -> None:
+        """Give up if the pod has been asked to end: a stage1 that takes seconds to make its sandbox asks meanwhile.
+
+        It lets the error through once it has ended what it has made; no app is started, and each ends as if by the
+        signal.
+
+        Raises:
+            Stopped: there was a signal that ends pods, or who waits for the pod has gone.
+        """
+
     def ready(self, app: str) -> None:
         """Tell that an app of a `RemoteSandbox` has said that it is ready (sd_notify(3)), as its `notify` asks."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import pytest
 from podium_kvm.initrd import archive
 from support.command import Podium
 from support.guest import KVM, isolators
+from support.machines import until
 
 pytestmark = pytest.mark.usefixtures("host_guard")
 FILE = stat.S_IFREG | 0o755
@@ -20,14 +22,20 @@ FILE = stat.S_IFREG | 0o755
 
 def _fails_to_boot(box: Podium, damage: Callable[[str], None], *options: str) -> str:
     """What a pod says whose files were altered after it was prepared; its run must fail."""
-    uuid = box.out("prepare", *KVM, *options, "box", "--", "true")
-    damage(os.path.join(box.json("inspect", uuid)["path"], "stage1", "vm", "initrd"))
+    uuid = _prepared(box, damage, *options)
     said = box("run-prepared", uuid, check=125).stderr
     (app,) = box.json("status", uuid)["pod"]["apps"]
     assert app["exit_code"] == 125 and app["message"] in said.replace("\n  ", "\n"), said
     box("gc", "--grace-period", "0s")
     assert not box.pods()
     return said
+
+
+def _prepared(box: Podium, damage: Callable[[str], None], *options: str) -> str:
+    """A pod whose initial file system was altered."""
+    uuid = box.out("prepare", *KVM, *options, "box", "--", "true")
+    damage(os.path.join(box.json("inspect", uuid)["path"], "stage1", "vm", "initrd"))
+    return uuid
 
 
 def _with(*entries: tuple[str, int, bytes]) -> Callable[[str], None]:
@@ -78,14 +86,48 @@ def test_what_qemu_refuses_is_told_in_its_words(box: Podium) -> None:
     assert "qemu: " in said and "initrd" in said, said
 
 
+HANGS = _with(("init", FILE, b"#!/bin/busybox sh\necho here it hangs >/dev/console\nwhile :; do /bin/sleep 1; done\n"))
+
+
 def test_a_guest_that_says_nothing_in_time(box: Podium, test_dir: str) -> None:
     config = os.path.join(test_dir, "kvm.toml")
     with open(box.config, encoding="utf-8") as old, open(config, "w", encoding="utf-8") as new:
         new.write(f'{old.read()}\n[kvm]\nboot-timeout = "8s"\n')
-    hangs = b"#!/bin/busybox sh\necho here it hangs >/dev/console\nwhile :; do /bin/sleep 1; done\n"
-    mount = _with(("init", FILE, hangs), ("dev/console", stat.S_IFREG | 0o600, b""))
-    said = _fails_to_boot(box.using(box.binary, config), mount)
+    said = _fails_to_boot(box.using(box.binary, config), HANGS)
     assert "the guest did not boot within 8 s" in said and "boot-timeout" in said, said
+
+
+@pytest.mark.parametrize(("how", "code"), [("stop", 143), ("interrupt", 130)])
+def test_a_pod_that_is_ended_while_its_guest_boots(box: Podium, how: str, code: int) -> None:
+    """By its supervisor, at once: what the stop's time limit or the boot's would end was killed, and gives 125."""
+    uuid = _prepared(box, HANGS)
+    console = os.path.join(box.json("inspect", uuid)["path"].replace("/prepared/", "/run/"), "logs", "_console")
+    running = box.start("run-prepared", uuid)
+    try:
+        until(lambda: "here it hangs" in _read(console), "the guest has begun to boot")
+        if how == "stop":
+            box("stop", uuid)
+        else:
+            running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=60)[1]
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == code and "it was stopped before it was started" in said, said
+    pod = box.json("status", uuid)["pod"]
+    assert (pod["state"], pod["exit_code"]) == ("exited", code)
+    (app,) = pod["apps"]
+    assert (app["exit_code"], app["signal"]) == (code, signal.Signals(code - 128).name)
+    box("gc", "--grace-period", "0s")
+    assert not box.pods()
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+    except FileNotFoundError:
+        return ""
 
 
 def test_a_kernel_that_is_gone(box: Podium) -> None:

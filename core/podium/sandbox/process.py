@@ -248,9 +248,9 @@ class AppProcess:
         except OSError as e:
             print(f"the status of {self.name} can't be written: {e}", flush=True)
 
-    def abandoned(self, why: str) -> None:
-        """The run failed around the app: an app that had not ended ends with 125."""
+    def abandoned(self, why: str, by: int = 0) -> None:
+        """The run ended around the app: one that had not ended ends with 125, or as if by the signal that is given."""
         if self.alive:
             with suppress(OSError):
                 os.makedirs(os.path.join(self._pod.dir, status.FOLDER), mode=0o700, exist_ok=True)
-            self._ended(125, None, why)
+            self._ended(128 + by if by else 125, signal.Signals(by).name if by else None, why)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from podium.clock import rfc3339, since_boot
-from podium.errors import Failed, PodiumError
+from podium.errors import Failed, PodiumError, Stopped
 from podium.events.emitter import Emitter, own_mounts
 from podium.linux import cgroup, procs
 from podium.linux.signals import FORWARDED
@@ -70,6 +70,7 @@ class PodSupervisor:
         self._cgroup: int | None = None
         self._networks = Networks()
         self._sandbox_ended: Callable[[], bool] = lambda: False
+        self._early = b""  # signals that came while the sandbox was made
         self._rest = rest  # becomes the small process that waits; returns where that can't be
         self._decided = 0.0  # when there was last something to decide (monotonic)
 
@@ -111,6 +112,21 @@ class PodSupervisor:
     def facts(self, **facts: Any) -> None:
         """Record what `podium status` shall tell of the run."""
         self._update(facts={**self._runtime.facts, **facts})
+
+    def heed_stop(self) -> None:
+        """See `podium.types.Supervisor`; what has come and does not end the pod is for the apps once they are there."""
+        received, gone = self._waiting.wait(0)
+        self._early += received
+        ending = [number for number in received if number in _ENDING]
+        if gone or ending:
+            number = ending[0] if ending else signal.SIGTERM
+            raise Stopped("it was stopped before it was started", subject=self._pod.uuid, number=number)
+
+    def never_started(self, stopped: Stopped) -> int:
+        """Take in that the pod has ended before any app was started; returns its exit code."""
+        for app in self._pod.apps:
+            AppProcess(self._pod, app).abandoned(stopped.message, stopped.number)
+        return 128 + stopped.number
 
     def ready(self, app: str) -> None:
         """An app of a remote sandbox that was asked to has said that it is ready."""
@@ -171,7 +187,7 @@ class PodSupervisor:
             trace("run:started")
         else:
             self._stop()
-        return self._serve()
+        return self._serve(self._early)
 
     def _serves(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

@@ -10,7 +10,7 @@ import sys
 from _socket import socket
 from contextlib import suppress
 
-from podium.errors import PluginFailed, PluginRefused, PodiumError
+from podium.errors import PluginFailed, PluginRefused, PodiumError, Stopped
 from podium.stage1.protocol import BrokenPeer, Channel
 
 TYPE_CHECKING = False
@@ -232,7 +232,10 @@ class _Worker:
 
         rests = rest if options.via in ("installed", "pin") else None  # other code could not be found again
         with PodSupervisor(pod, options, notify, self._channel.sock, rests) as supervisor:
-            code = self._call("run", pod=pod, supervisor=supervisor)
+            try:
+                code = self._call("run", pod=pod, supervisor=supervisor)
+            except Stopped as e:
+                code = supervisor.never_started(e)
             supervisor.finish(int(code))
         if options.remove and supervisor.step_back():
             self._more = {"more": True}

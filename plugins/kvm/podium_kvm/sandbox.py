@@ -199,6 +199,7 @@ class KvmSandbox:
         deadline = time.monotonic() + timeout
         assert self._console is not None and self._status is not None
         while (left := deadline - time.monotonic()) > 0:
+            self._supervisor.heed_stop()
             ready = select.select([pump.fileno() for pump in self.pumps], [], [], min(left, _LOOK))[0]
             if self._console.fileno() in ready:
                 self._console.pump()
