@@ -12,13 +12,13 @@ Standard output and error go to the pod's `plugin.log`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from podium.light_pluggy import pluggy
 from podium.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
 

@@ -5,15 +5,18 @@ Fields are only ever added, each with a default; a plugin must ignore what it do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, Self, dataclass_transform
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from typing import Any, Protocol, Self, dataclass_transform
 
     from podium.linux.procs import Process
     from podium.sandbox.launch import Launch
+else:
+    from podium.light_typing import Protocol, dataclass_transform
 
 INTERFACE = 1
 _NONE: Mapping[str, Any] = MappingProxyType({})

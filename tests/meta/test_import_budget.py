@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import subprocess
 import sys
 
@@ -25,6 +26,12 @@ FORBIDDEN = frozenset(
 )
 
 
+# Nor on the way to a running app, in podium or in the worker: where modules stand in for them, see docs/adr/0023.
+FORBIDDEN_FOR_RUN = (FORBIDDEN - {"pluggy"}) | {
+    *("collections", "contextlib", "enum", "functools", "inspect", "json", "re", "signal", "socket", "typing"),
+}
+
+
 def _imported(args: list[str], env: dict[str, str]) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *args],
@@ -37,7 +44,11 @@ def _imported(args: list[str], env: dict[str, str]) -> set[str]:
     assert done.returncode == 0, "\n".join(
         line for line in done.stderr.splitlines() if not line.startswith("import time:")
     )
-    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return _told(done.stderr)
+
+
+def _told(text: str) -> set[str]:
+    lines = (line for line in text.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip() for line in lines}
 
 
@@ -63,3 +74,42 @@ def test_events_cost_list_nothing_and_run_no_scan(podium: Podium, busybox_rootfs
     assert not ran & {"importlib.metadata", "podium.events.deliver", "podium.events.toml_hooks"}
     assert "podium.events.emitter" in ran
     assert not {name for name in _imported(["-m", "podium", "list"], env) if name.startswith("podium.events")}
+
+
+@pytest.mark.parametrize("stage1", ["fly", "nspawn"])
+def test_run_imports_nothing_heavy(podium: Podium, busybox_rootfs: str, stage1: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    # Without a configuration file, whose parser has regular expressions.
+    options = ["--dir", podium.dir, "run", "--stage1", stage1, "--net", "host", "box"]
+    podium(*options[2:])  # which makes the pin
+    script = "import sys; from podium.cli.main import main; sys.exit(main())"
+    imported = _imported(["-c", script, *options], podium.environment())
+    assert "podium.pods.compose" in imported
+    assert imported & FORBIDDEN_FOR_RUN == set()
+    logged = _told("".join(map(_text, glob.glob(f"{podium.dir}/pods/*/*/plugin.log"))))  # the worker, once in a pod
+    assert f"podium_{stage1}.sandbox" in logged
+    assert logged & FORBIDDEN_FOR_RUN == set()
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+@pytest.mark.parametrize("stage1", ["fly", "nspawn"])
+def test_a_worker_imports_nothing_heavy_ahead(podium: Podium, stage1: str) -> None:
+    code = (
+        "from _socket import socketpair\n"
+        "from podium.stage1.protocol import Channel\n"
+        "from podium.stage1.worker import serve\n"
+        "ours, theirs = socketpair()\n"
+        "caller = Channel(ours)\n"
+        f"args = {{'name': '{stage1}', 'entry': 'podium_{stage1}.plugin', 'ahead': True}}\n"
+        "caller.send({'v': 1, 'id': 1, 'hook': 'load', 'pod': None, 'args': args})\n"
+        "ours.shutdown(1)\n"
+        "serve(Channel(theirs))\n"
+        "assert caller.receive()['result']['name'] == args['name']\n"
+    )
+    imported = _imported(["-c", code], podium.environment())
+    assert {"pluggy", "podium.sandbox.supervisor"} <= imported
+    assert imported & FORBIDDEN_FOR_RUN == set()

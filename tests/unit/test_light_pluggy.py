@@ -78,12 +78,44 @@ def test_everything_else_is_the_real_ones() -> None:
         _ = LIGHT.no_such_name
 
 
-def test_a_plugin_is_loaded_without_inspect_and_others_get_the_real_one() -> None:
-    code = (
-        "import sys; from podium.stage1.calling import Loaded; import podium_fly.plugin\n"
-        "assert Loaded('fly', podium_fly.plugin).info.name == 'fly'\n"
-        "assert not {'inspect', 'ast', 'tokenize'} & sys.modules.keys()\n"
-        "import inspect; assert inspect.getsource(podium_fly.plugin)\n"
-    )
+_LOAD = (
+    "import sys; from podium.stage1.calling import Loaded; import podium_fly.plugin\n"
+    "assert Loaded('fly', podium_fly.plugin).info.name == 'fly'\n"
+)
+
+
+def _run(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plugin_is_loaded_without_them_and_others_get_the_real_ones() -> None:
+    _run(
+        f"{_LOAD}"
+        "assert not {'inspect', 'ast', 'tokenize', 'typing', 're', 'enum', 'collections.abc'} & sys.modules.keys()\n"
+        "import inspect; assert inspect.getsource(podium_fly.plugin)\n"
+        "from typing import NamedTuple; import collections.abc, enum\n"
+        "assert collections.abc.Sequence and enum.IntFlag and NamedTuple('T', [('a', int)])(3).a == 3\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["overload", "TypedDict", "Generic", "cast"])
+def test_another_pluggy_may_ask_for_more_than_there_is(name: str) -> None:
+    _run(f"from podium import light_typing; del light_typing.{name}\n{_LOAD}assert 'typing' in sys.modules\n")
+
+
+def test_what_pluggy_does_with_the_others_works() -> None:
+    _run(
+        f"{_LOAD}"
+        "from podium.light_pluggy import pluggy; from podium.hookspecs import PROJECT, Stage1Spec\n"
+        "manager, said = pluggy.PluginManager(PROJECT), []\n"
+        "manager.add_hookspecs(Stage1Spec); manager.register(podium_fly.plugin)\n"
+        "manager.trace.root.setwriter(said.append); manager.enable_tracing()\n"
+        "assert manager.hook.stage1_info().name == 'fly' and any('stage1_info' in line for line in said)\n"
+        "class Plugin:\n"
+        "    @pluggy.HookimplMarker(PROJECT)(wrapper=True)\n"
+        "    def stage1_info(self):\n"
+        "        return (yield).replace(version='9')\n"
+        "manager.register(Plugin()); assert manager.hook.stage1_info().version == '9'\n"
+        "assert pluggy.Result[int] is not None and pluggy.Result.from_call(int).get_result() == 0\n"
+    )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Sequence
 
 from podium.actions import observe
 from podium.actions.context import Context
@@ -20,7 +18,11 @@ from podium.stage1.dispatch import Dispatcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
     from typing import Any
+else:
+    import _signal as signal
 
 _HELD = 2.0  # seconds that another command may have an ended pod to itself
 

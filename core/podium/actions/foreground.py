@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from podium.contexts import contextmanager
 from podium.linux.signals import FORWARDED
 from podium.stage1.client import Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+else:
+    import _signal as signal
 
 
 @contextmanager

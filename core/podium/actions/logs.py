@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import os
 import select
-from collections.abc import Iterator
 
 from podium import clock
 from podium.actions import observe
@@ -13,6 +12,10 @@ from podium.actions.context import Context
 from podium.errors import NotFound, WrongState
 from podium.named import NamedTuple
 from podium.pods import lifecycle, lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOGS, OLDER = "logs", ".1"  # as podium.sandbox.stdio writes them, which nobody is to import for this
 _PAUSE = 0.2  # seconds; only while a pod runs whose log does not grow

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 from podium import __version__
 from podium.actions.context import Context
 from podium.clock import rfc3339, since_boot
+from podium.contexts import contextmanager
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
 from podium.linux.lockfile import locked
 from podium.linux.procs import boot_id
@@ -23,6 +22,8 @@ from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from podium.appc.pod_manifest import PodManifest
     from podium.pods.request import PodRequest
     from podium.stage1 import pins

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 
 from podium.actions.context import Context
 from podium.actions.foreground import signals_forwarded, streams
 from podium.actions.prepare import prepare
+from podium.contexts import contextmanager, nullcontext
 from podium.errors import Corrupt, InUse, NotFound, PluginFailed, WrongState
 from podium.paths import PREPARED, RUN
 from podium.pods import envelope as envelopes
@@ -21,6 +20,7 @@ from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 _VIA = {"pin": "the code in its pin", "compatible": "an installed plugin that says it is compatible"}
@@ -125,7 +125,7 @@ def _start(
     try:
         with signals_forwarded(worker), _terminal_kept(how):
             if how.remove:
-                import podium.gc.sweeping  # noqa: F401  (while there is nothing else to do)
+                _import_gc()  # while there is nothing else to do
             code = int(worker.result(number, "run"))
         if not how.remove:
             worker.channel.close()  # so that it ends while we look for what is to be told
@@ -149,6 +149,17 @@ def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
     except (Corrupt, FileNotFoundError):
         pass  # a gc has taken the pod already, or somebody damaged it
     return tuple(found)
+
+
+def _import_gc() -> None:
+    import datetime  # noqa: F401  (reads the time of the pod's end)
+
+    import podium.events.consumers
+    import podium.gc.collector
+    import podium.gc.reclaim.link
+    import podium.gc.sweeping
+    import podium.linux.loop
+    import podium.linux.mount  # noqa: F401
 
 
 def _collect(context: Context, pod: PodRef, worker: Worker | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from podium.appc.fields import ID_MAX, Field, pairs, unpairs
 from podium.appc.isolators import Isolator, parse_isolators
 from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 # The reference implementation's table, and what Linux distributions are built for besides (the specification lets an

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from podium.appc import jsonread, names
 from podium.appc.app import App, parse_annotations, parse_app, parse_labels
 from podium.appc.fields import Field, unpairs
@@ -11,6 +9,7 @@ from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 KIND = "ImageManifest"

@@ -11,14 +11,13 @@ A name that is not known is kept as `Unknown`: prepare can refuse it by name, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from podium.appc.fields import Field
 from podium.appc.quantity import quantity
 from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from podium.types import Isolators

@@ -5,14 +5,13 @@ As the reference implementation's package of that name: for listing and collecti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from podium.appc.jsonread import MAX_BYTES
 from podium.errors import BadInput, LimitExceeded
 from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 

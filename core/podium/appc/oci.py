@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from podium.appc import names
 from podium.appc.annotations import STOP_SIGNAL
 from podium.appc.app import App, MountPoint, Port, is_timestamp
@@ -13,6 +11,7 @@ from podium.appc.jsonread import check_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 CMD = "podium/oci-cmd"  # annotation: how many of exec's last words were the OCI Cmd, which a caller may replace

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from podium.appc import names
 from podium.appc.app import App, Port, parse_annotations, parse_app, parse_labels, parse_port
 from podium.appc.fields import ID_MAX, Field, unpairs
@@ -14,6 +12,7 @@ from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 KIND = "PodManifest"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
 
 from podium import records
+from podium.contexts import contextmanager
 from podium.errors import Corrupt
 from podium.events import log
 from podium.events.record import Event

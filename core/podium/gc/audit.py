@@ -7,12 +7,12 @@ release. A look taken after the pods' supervisors have ended can only show too m
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from podium.errors import HostLacks
 from podium.gc.reclaim import Leftover
 from podium.linux import cgroup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

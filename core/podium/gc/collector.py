@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
+from podium.contexts import contextmanager
 from podium.events.emitter import Emitter
 from podium.gc.marking import Marker
 from podium.gc.report import Dispatched as Dispatched
@@ -16,6 +14,7 @@ from podium.paths import DataDir
 from podium.pods import lifecycle
 from podium.pods.lifecycle import PodRef
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -6,7 +6,6 @@ Removing is most of gc's work, and half of that is Python's: a thread would take
 from __future__ import annotations
 
 import os
-import signal
 from _socket import MSG_DONTWAIT, MSG_PEEK, socket, socketpair
 
 from podium import errors
@@ -15,6 +14,12 @@ from podium.linux.files import close_all_but
 from podium.linux.procs import die_with_parent
 from podium.linux.tree import remove_tree
 from podium.stage1.protocol import BrokenPeer, Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal
 
 
 class Remover:

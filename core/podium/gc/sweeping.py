@@ -138,11 +138,11 @@ class Sweep:
         try:
             if self._is_due(pod):
                 trace("gc:locked")
-                if self._host is None:
-                    self._host = audit.Host(self._data)
                 known = self._known.pop(pod.uuid)
                 ledger, size = knowledge.read_ledger(pod)
                 job = _Job(pod, fd, known, ledger, size, self._ask(pod, known))
+                if self._host is None:
+                    self._host = audit.Host(self._data)  # while the plugin is at work
                 fd = -1
                 return job
         except (PodiumError, OSError) as e:

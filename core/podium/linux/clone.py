@@ -10,9 +10,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 
 from podium.linux.syscalls import number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal
 
 _CLONE_INTO_CGROUP = 0x200000000
 

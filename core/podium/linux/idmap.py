@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from podium.linux import mount, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal
 
 MOUNT_ATTR_IDMAP = 0x100000
 

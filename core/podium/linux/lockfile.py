@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+
+from podium.contexts import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

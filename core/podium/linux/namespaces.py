@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
+from podium.contexts import contextmanager
 from podium.linux import syscalls
 
 TYPE_CHECKING = False
@@ -49,8 +49,14 @@ def setns(fd: int, flags: int = 0) -> None:
 
 
 @contextmanager
-def inside_netns(fd: int) -> Iterator[None]:
-    """Be in another network namespace for the block: sockets made there are that one's. For one thread only."""
+def inside_netns(fd: int | None) -> Iterator[None]:
+    """Be in another network namespace for the block: sockets made there are that one's. For one thread only.
+
+    None: stay in this one.
+    """
+    if fd is None:
+        yield
+        return
     own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(fd, CLONE_NEWNET)

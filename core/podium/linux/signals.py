@@ -12,6 +12,13 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 _HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
 
 
+def name_of(number: int) -> str | None:
+    """`SIGTERM` for 15; None: it has no name."""
+    from signal import Signals
+
+    return Signals(number).name if number in set(Signals) else None
+
+
 def reset() -> None:
     """Give what a supervisor handles its default again, in a child that will execute a program."""
     for number in _HANDLED:

@@ -11,8 +11,8 @@ import fcntl
 import os
 import stat
 import sys
-from contextlib import contextmanager
 
+from podium.contexts import contextmanager
 from podium.errors import InUse
 from podium.linux import resolve, syscalls
 from podium.linux.copying import copy_tree

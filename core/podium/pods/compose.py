@@ -5,8 +5,6 @@ What appc has no member for is an annotation whose name begins with `podium/`; s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from podium.appc import isolators as iso
 from podium.appc import names
 from podium.appc.annotations import DNS_DOMAIN, DNS_OPTIONS, HOSTNAME, NET, STOP_SIGNAL, SUPPLEMENTARY
@@ -30,6 +28,7 @@ from podium.pods.request import AppRequest, PodRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from podium import records
 from podium.clock import rfc3339
+from podium.contexts import contextmanager
 from podium.errors import Corrupt, LimitExceeded
 from podium.linux.procs import boot_id
 from podium.types import Resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 FILE = "ledger"

@@ -16,6 +16,12 @@ from podium.pods import envelope as envelopes
 from podium.quickjson import loads
 from podium.types import App, Mount, Network, Pod, Volume
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # without its enums
+
 
 class Kept(NamedTuple):
     """What `load` reads of a pod's folder."""
@@ -189,8 +195,6 @@ def signal_number(text: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    import signal
-
     if text.isdigit():
         number = int(text)
         if not 0 < number < signal.NSIG:
@@ -200,10 +204,9 @@ def signal_number(text: str) -> int:
     if name.startswith(("RTMIN", "RTMAX")):
         base = signal.SIGRTMIN if name.startswith("RTMIN") else signal.SIGRTMAX
         return int(base) + int(name[5:] or "0")
-    try:
-        return int(signal.Signals[f"SIG{name}"])
-    except KeyError:
-        raise ValueError(f"{text!r} is no signal") from None
+    if not name.isalnum() or not hasattr(signal, f"SIG{name}"):  # no SIG_IGN
+        raise ValueError(f"{text!r} is no signal")
+    return int(getattr(signal, f"SIG{name}"))
 
 
 _FOR_PODS = ("isolator:memory", "isolator:cpu", "isolator:cpu-shares", "isolator:pids")  # those that cgroups have

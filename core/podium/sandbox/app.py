@@ -9,9 +9,7 @@ import errno
 import fcntl
 import os
 import resource
-import signal
 import termios
-from collections.abc import Mapping
 
 from podium.errors import CannotExecute, CommandNotFound, Failed, HostLacks, PodiumError
 from podium.linux import caps, cgroup, namespaces, procs, seccomp, syscalls
@@ -20,7 +18,11 @@ from podium.sandbox.launch import Launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping
     from typing import NoReturn
+else:
+    import _signal as signal
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from podium.errors import HostLacks
 from podium.linux import caps, cgroup, seccomp
@@ -14,6 +13,10 @@ from podium.sandbox.launch import Launch
 from podium.sandbox.notify import APP_SOCKET
 from podium.sandbox.users import identify
 from podium.types import App, Isolators, LastingSandbox, Pod, RemoteSandbox, Sandbox
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:

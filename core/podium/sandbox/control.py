@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-from collections.abc import Mapping
 
 from podium.errors import Failed, WrongState
 from podium.linux import cgroup, procs, syscalls
@@ -16,6 +14,13 @@ from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
 from podium.sandbox.stdio import Terminal
 from podium.types import EnterRequest, Ledger, Pod, StopRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping
+else:
+    import _signal as signal
 
 _KILL_TIMEOUT = 10.0  # seconds
 SHELL = ("/bin/sh",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from _socket import socket
 
 from podium.linux import cgroup, procs
@@ -12,11 +11,14 @@ from podium.types import NetworkSetup, Pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any, Self
 
     from podium.net.plan import Plan
     from podium.types import Ledger
+else:
+    import _signal as signal
 
 
 class Networks:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
 
 from podium.errors import BadInput, HostLacks
 from podium.linux import mount
 from podium.linux.resolve import open_in_root
 from podium.types import App, Pod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 # By the namespace that has them (ipc_namespaces(7), network_namespaces(7)); a final dot stands for all below.
 _IPC = (

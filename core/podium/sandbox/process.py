@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from contextlib import suppress
 
 from podium.clock import rfc3339
+from podium.contexts import suppress
 from podium.errors import PodiumError
-from podium.linux import cgroup, procs
+from podium.linux import cgroup, procs, signals
 from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
@@ -18,11 +17,14 @@ from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal, i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any, Self
 
     from podium.sandbox.launch import Launch
     from podium.types import App, Pod, Sandbox
+else:
+    import _signal as signal
 
 _HANDED_ON = (
     *("alive", "was_started", "exit_code", "ended_at", "restart_at", "restart_allowed"),
@@ -187,7 +189,7 @@ class AppProcess:
         code = os.waitstatus_to_exitcode(wait_status)
         if self._lost and code == -signal.SIGKILL:
             code = 125
-        name = signal.Signals(-code).name if code < 0 and -code in set(signal.Signals) else None
+        name = signals.name_of(-code) if code < 0 else None
         self._step_ended(128 - code if code < 0 else code, name)
         return True
 

@@ -7,10 +7,8 @@ app's status, and leaves nothing behind. It keeps the pod's lock for its whole l
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 
 from podium.clock import rfc3339, since_boot
@@ -33,8 +31,12 @@ from podium.types import NetworkSetup, Pod, Sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from _socket import socket
+    from collections.abc import Callable
     from typing import Any, Self
+else:
+    import _signal as signal
 
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
 REST_AFTER = 1.5  # seconds without anything to decide; a short pod never pays for it

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from podium.errors import CapabilityUnsupported, InterfaceMismatch, PluginRefused
 from podium.hookspecs import HOOKS, PREFIX, PROJECT, RETIRING, Retiring, Stage1Spec
 from podium.light_pluggy import pluggy
 from podium.types import INTERFACE, Stage1Info
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 
 class Loaded:

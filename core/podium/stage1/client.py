@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
 from _socket import socket, socketpair
-from collections.abc import Iterable
 
 from podium import errors
 from podium.errors import PluginFailed, PodiumError
+from podium.linux.signals import name_of
 from podium.stage1.protocol import VERSION, BrokenPeer, Channel
 from podium.stage1.registry import Plugin
 from podium.trace import hook as show
@@ -19,7 +18,11 @@ from podium.trace import hooks_shown, trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable
     from typing import Any
+else:
+    import _signal as signal
 
 LOAD_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 2.0
@@ -197,7 +200,7 @@ class Worker:
         select.select([self._pidfd], [], [], _CLOSE_TIMEOUT)
         self._kill()
         status = os.waitpid(self.pid, 0)[1] if self.pid else 0
-        how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "ended"
+        how = f"was killed by {name_of(os.WTERMSIG(status))}" if os.WIFSIGNALED(status) else "ended"
         return self._failed(hook, "plugin-crashed", f"{how} before it answered", reaped=True)
 
     def _failed(self, hook: str, reason: str, what: str, *, reaped: bool = False) -> PluginFailed:

@@ -7,7 +7,6 @@ that it serves what the pod's record says. For gc alone, then, nothing: the ledg
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from podium.config import Config
 from podium.errors import Corrupt, NotFound, PluginRefused, PodiumError
@@ -17,6 +16,10 @@ from podium.pods.envelope import Envelope, Stage1
 from podium.stage1 import pins, registry
 from podium.stage1.client import Worker
 from podium.stage1.registry import Plugin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Choice(NamedTuple):

@@ -23,12 +23,12 @@ the arguments.
 from __future__ import annotations
 
 from _socket import socket  # the module without the underscore makes enums of 400 constants at each start
-from collections.abc import Iterator
 
 from podium.quickjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 VERSION = 1

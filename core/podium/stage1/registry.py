@@ -6,7 +6,7 @@ podium's own come from a table, so that most commands need no scan of all distri
 from __future__ import annotations
 
 import os
-from importlib.machinery import PathFinder
+from _frozen_importlib_external import PathFinder  # importlib.machinery brings `warnings`
 
 from podium import __version__
 from podium.errors import NotFound, PluginRefused

@@ -6,7 +6,6 @@ That file has two lines of JSON: what is needed to wait, and what is needed to b
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from podium.errors import Failed
@@ -23,7 +22,10 @@ from podium.types import Pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any
+else:
+    import _signal as signal
 
 
 class Run(NamedTuple):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from _socket import socket
-from contextlib import suppress
 
+from podium.contexts import suppress
 from podium.errors import PluginFailed, PluginRefused, PodiumError, Stopped
 from podium.stage1.protocol import BrokenPeer, Channel
 
@@ -155,22 +155,19 @@ class _Worker:
         """Import what a run will need while the caller prepares it: no upgrade on disk can then mix into a pod."""
         if self._ahead:
             self._ahead = False
-            from importlib import import_module
-
             for module in _AHEAD:
-                import_module(module)
+                __import__(module)
             for module in self._loaded.ahead if self._loaded else ():
                 with suppress(ImportError):  # its hook will say so
-                    import_module(module)
+                    __import__(module)
 
     def _load(self, name: str, entry: str) -> dict[str, Any]:
-        from importlib import import_module
-
         from podium.stage1.calling import Loaded
 
         module, _, attribute = entry.partition(":")
         try:
-            plugin: object = import_module(module)
+            __import__(module)
+            plugin: object = sys.modules[module]
             for part in attribute.split(".") if attribute else ():
                 plugin = getattr(plugin, part)
         except PodiumError:

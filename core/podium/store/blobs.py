@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from typing import IO
 
 from podium.errors import BadInput, LimitExceeded
 from podium.linux.files import fsync_dir
@@ -14,6 +12,11 @@ from podium.store.image import PREFIX
 from podium.store.unpack.ahead import ReadAhead
 from podium.store.unpack.streams import Source
 from podium.store.workspace import Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
 
 _CHUNK = 1 << 20
 

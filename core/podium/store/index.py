@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from podium.contexts import contextmanager
 from podium.errors import Corrupt, InUse, PodiumError
 from podium.named import NamedTuple
 from podium.paths import DataDir
@@ -20,6 +19,10 @@ from podium.store import locks
 from podium.store.image import Image, read_record
 from podium.store.migrations import STEPS, VERSION
 from podium.trace import trace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _DAMAGED = "index.db.damaged"
 

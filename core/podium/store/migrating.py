@@ -11,11 +11,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from podium import __version__, format, records
 from podium.clock import rfc3339
+from podium.contexts import contextmanager
 from podium.errors import InUse
 from podium.features import Features
 from podium.linux.files import fsync_dir, write_atomic
@@ -27,6 +26,7 @@ from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 PATIENCE = 60.0  # seconds that others are waited for

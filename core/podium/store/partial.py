@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import suppress
 
+from podium.contexts import suppress
 from podium.paths import DataDir
+
+TYPE_CHECKING = False
 
 
 def claim(path: str) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import IO, Any
 
 from podium import records
 from podium.clock import rfc3339
@@ -19,6 +17,11 @@ from podium.store.unpack.extract import Extractor, Select, clean
 from podium.store.unpack.streams import decompressed
 from podium.store.workspace import Workspace
 from podium.trace import trace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO, Any
 
 RENDERER = 1  # raised when the same image would be rendered otherwise
 RECORD = "tree.json"

@@ -8,12 +8,15 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from podium.contexts import contextmanager
 from podium.linux.syscalls import LIBC, check
 from podium.linux.tree import remove_tree
 from podium.paths import DataDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PREFIX = "image-"
 

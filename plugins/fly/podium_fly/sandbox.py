@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
 
 from podium.linux import mount
 from podium.linux.resolve import ensure_mountpoint, open_dir
 from podium.sandbox import paths, rootfs, volumes
 from podium.types import App, Pod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Self
 
 # Of the host, as rkt's fly has them (recursively: /dev/pts, /dev/shm, /sys/fs/cgroup are mounts of their own).
 HOST_FOLDERS = ("/dev", "/proc", "/sys")

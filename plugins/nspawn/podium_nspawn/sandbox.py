@@ -5,12 +5,7 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
-from typing import Any, Self
 
 from podium.errors import Failed, HostLacks
 from podium.linux import caps, cgroup, mount, namespaces, procs, signals
@@ -21,6 +16,14 @@ from podium.sandbox import paths, rootfs, volumes
 from podium.sandbox.idrange import IdRange
 from podium.types import App, NetworkSetup, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Self
+else:
+    import _signal as signal
 
 START_TIMEOUT, END_TIMEOUT = 30.0, 10.0  # seconds
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
@@ -119,7 +122,7 @@ class NspawnSandbox:
         self._in_sandbox(("mnt",), self._share_kernel_folders)
         values = paths.sysctls(self._pod)
         if values:  # by the host's /proc: the sandbox's own is read-only
-            self._in_sandbox(("ipc", "net"), partial(paths.set_sysctls, values))
+            self._in_sandbox(("ipc", "net"), lambda: paths.set_sysctls(values))
 
     def ended(self) -> bool:
         """Whether nspawn has ended, which leaves its container without a keeper; `close` waits for it."""
@@ -198,34 +201,41 @@ class NspawnSandbox:
 
     def _start_nspawn(self, *, register: bool) -> None:
         """Start nspawn and wait until it says that the sandbox is there (sd_notify(3))."""
-        network, netns = self._network, None
-        inside: AbstractContextManager[None] = nullcontext()
+        network, netns, born_in = self._network, None, None
         if network is not None and self._ids is None:
             netns = f"/proc/{os.getpid()}/fd/{network.netns_fd}"
         elif network is not None:
             # It may not mount the sysfs of a namespace that its user ids don't own: so it is born there.
-            inside = namespaces.inside_netns(network.netns_fd)
-        name = f"\0podium/{self._pod.uuid}"
-        with inside, closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)) as notify:
-            notify.bind(name)  # an abstract name is the network namespace's, too
-            argv = arguments(self._pod, self._root, netns, self._ids, register=register)
-            cgroup.create(self._cgroup)
-            end, self._life = os.pipe2(os.O_CLOEXEC)
-            executed, until_executed = os.pipe2(os.O_CLOEXEC)
-            parent = os.getpid()
-            self._nspawn = cgroup.fork(self._cgroup)
-            if self._nspawn == 0:
-                self._become_nspawn(argv, "@" + name[1:], parent, end)
-            os.close(end)
-            os.close(until_executed)
-            os.read(executed, 1)  # before, the child moves itself, in no time, unless it has to wait for us
-            os.close(executed)
-            cgroup.expect_moves()
-            leader = self._wait_ready(notify)
+            born_in = network.netns_fd
+        argv = arguments(self._pod, self._root, netns, self._ids, register=register)
+        with namespaces.inside_netns(born_in):
+            notify = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+            try:
+                leader = self._started(argv, notify)
+            finally:
+                notify.close()
         self.leader = procs.identify(leader)
         if self.leader is None:
             raise Failed("the sandbox's first process ended at once; see the pod's plugin.log", subject=self._pod.uuid)
         self._fds = namespaces.open_namespaces(self.leader, kinds(self._pod))
+
+    def _started(self, argv: list[str], notify: _socket.socket) -> int:
+        """Pid of the first process of the sandbox that nspawn has made."""
+        name = f"podium/{self._pod.uuid}"
+        notify.bind("\0" + name)  # an abstract name is the network namespace's, too
+        cgroup.create(self._cgroup)
+        end, self._life = os.pipe2(os.O_CLOEXEC)
+        executed, until_executed = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        self._nspawn = cgroup.fork(self._cgroup)
+        if self._nspawn == 0:
+            self._become_nspawn(argv, "@" + name, parent, end)
+        os.close(end)
+        os.close(until_executed)
+        os.read(executed, 1)  # before, the child moves itself, in no time, unless it has to wait for us
+        os.close(executed)
+        cgroup.expect_moves()
+        return self._wait_ready(notify)
 
     def _become_nspawn(self, argv: list[str], notify: str, parent: int, stdin: int) -> None:
         """The child's side of the fork: it never returns. What nspawn says goes to the pod's plugin.log."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from podium.gc.reclaim import NoReclaimer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.gc.reclaim import Claim
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from podium.errors import HostLacks
 from podium.gc.reclaim import Leftover
 from podium.linux import cgroup, hierarchies
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.gc.reclaim import Claim
 

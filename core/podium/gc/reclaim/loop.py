@@ -6,11 +6,11 @@ A device is the pod's if it is attached to exactly the recorded file, or to one 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from podium.gc.reclaim import Leftover
 from podium.linux import loop
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.gc.reclaim import Claim
     from podium.linux.loop import LoopDevice

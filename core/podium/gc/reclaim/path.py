@@ -7,10 +7,10 @@ recorded device and inode.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from podium.linux.tree import remove_tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.gc.reclaim import Claim
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from signal import SIGKILL
-from typing import TYPE_CHECKING
 
 from podium.gc.reclaim import Leftover
 from podium.linux import procs
 from podium.linux.procs import Process
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podium.gc.reclaim import Claim
 
