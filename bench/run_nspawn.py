@@ -1,4 +1,6 @@
-"""How much longer `podium run IMAGE -- true` takes than a bare `systemd-nspawn` with the same flags, and than podman.
+"""How much longer `podium run IMAGE` (/bin/true) takes than a bare `systemd-nspawn` with the same flags; and podman.
+
+podman removes the container that it has run, so it is held against `podium run --rm`.
 
 python bench/run_nspawn.py [--rounds 20]
 """
@@ -71,11 +73,12 @@ def main() -> None:
             f.write("ID=bench\n")
         data = os.path.join(root, "data")
         run(podium(data, "image", "import", rootfs, "--name", "bench", "--exec", "/bin/true"))
-        one = ("run", "--rm", "--net", "none", "bench")
+        one = ("run", "--net", "none", "bench")
         commands = {
             "systemd-nspawn": bare(rootfs),
             "podium run": podium(data, *one),
             "podium run, two apps": podium(data, *one, "--name", "a", "---", "bench", "--name", "b"),
+            "podium run --rm": podium(data, "run", "--rm", *one[1:]),
         }
         peer = podman(rootfs)
         if peer is not None:
@@ -87,14 +90,15 @@ def main() -> None:
             shutil.rmtree(f"/run/systemd/nspawn/propagate/podium-{_UUID}", ignore_errors=True)  # which nspawn leaves
             if peer is not None:
                 run(["podman", "rmi", "--force", peer[0]])
-    print("podium run --rm --net none IMAGE (/bin/true)")
+    print("podium run --net none IMAGE (/bin/true)")
     show(taken)
     middle = {name: median(values) for name, values in taken.items()}
     verdict("over systemd-nspawn (medians)", middle["podium run"] - middle["systemd-nspawn"], BUDGET, " ms")
+    print(f"  --rm over systemd-nspawn (medians): {middle['podium run --rm'] - middle['systemd-nspawn']:.2f} ms")
     verdict("the second app", middle["podium run, two apps"] - middle["podium run"], SECOND_APP, " ms")
     if peer is not None:
         other = middle["podman run"] - middle["podman's namespace"]
-        verdict("of podman run", middle["podium run"] / other, PODMAN_RATIO, " ×")
+        verdict("--rm, of podman run --rm", middle["podium run --rm"] / other, PODMAN_RATIO, " ×")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 else:
     from _collections import _tuplegetter
 
+    _EARLY = 8
+
     class _Meta(type):
         def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> type:
             if bases == (tuple,):
@@ -21,15 +23,21 @@ else:
             fields = tuple(body.get("__annotations__", ()))
             defaults = {field: body.pop(field) for field in fields if field in body}
             body |= {field: _tuplegetter(place, None) for place, field in enumerate(fields)}
-            body |= {"__new__": _first_new, "__slots__": (), "__match_args__": fields}
-            body |= {"_fields": fields, "_field_defaults": defaults}
+            body |= {"__new__": _early_new, "__slots__": (), "__match_args__": fields}
+            body |= {"_fields": fields, "_field_defaults": defaults, "_early": [None] * _EARLY}
             return super().__new__(mcs, name, bases, body)
 
-    def _first_new(cls, /, *values, **named):
-        """Makes the first one: only now the class gets its own `__new__`, since most commands use few classes.
+    def _early_new(cls, /, *values, **named):
+        """Makes the first few of a class: of most, a command makes no more. Then the class gets its own `__new__`.
 
-        That is compiled, as in collections: nothing else takes arguments by place and by name as quickly.
+        That is compiled, as in collections: nothing else takes arguments by place and by name as quickly. But to
+        compile it takes as long as to make 30 here. It also says what is wrong with arguments.
         """
+        left, known = cls._fields[len(values) :], {**cls._field_defaults, **named}
+        fit = len(values) <= len(cls._fields) and named.keys() <= set(left) <= known.keys()
+        if fit and cls._early:
+            cls._early.pop()
+            return tuple.__new__(cls, (*values, *[known[field] for field in left]))
         fields = ", ".join(cls._fields)
         make = eval(f"lambda cls, {fields}: new(cls, ({fields},))", {"new": tuple.__new__})
         make.__defaults__ = tuple(cls._field_defaults.values())

@@ -27,6 +27,22 @@ def test_a_named_tuple_is_one() -> None:
     assert _Point.__module__ == __name__
 
 
+@pytest.mark.parametrize("made", [0, 20], ids=["the first", "later"])
+def test_all_are_made_alike(made: int) -> None:
+    class Point(NamedTuple):
+        x: int
+        y: int
+        z: int = 3
+
+    for _ in range(made):
+        Point(0, 0)
+    assert Point(1, 2) == Point(1, y=2) == Point(y=2, x=1) == Point(1, 2, 3) == (1, 2, 3)
+    assert Point(1, z=5, y=2) == Point(*(1, 2), z=5) == (1, 2, 5)
+    for values, named in [((1,), {}), ((1, 2, 3, 4), {}), ((1, 2), {"x": 1}), ((1, 2), {"w": 1}), ((), {"z": 1})]:
+        with pytest.raises(TypeError, match="argument"):
+            Point(*values, **named)
+
+
 def test_a_record_is_frozen_and_equal_by_value() -> None:
     mount = Mount(volume="v", target="/t")
     assert mount == Mount(volume="v", target="/t", read_only=False) != mount.replace(read_only=True)
