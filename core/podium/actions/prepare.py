@@ -7,11 +7,8 @@ import sys
 
 from podium import __version__
 from podium.actions.context import Context
-from podium.clock import rfc3339, since_boot
 from podium.contexts import contextmanager
 from podium.errors import BadInput, InUse, PluginFailed, PodiumError
-from podium.linux.lockfile import locked
-from podium.linux.procs import boot_id
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
 from podium.pods import lifecycle, lock
@@ -143,6 +140,8 @@ def _name_reserved(context: Context, name: str | None) -> Iterator[None]:
         return
     if not lifecycle.valid_name(name):
         raise BadInput(f"{name!r} is no pod name: use 1 to 63 of a-z 0-9 - _ .", subject=name)
+    from podium.linux.lockfile import locked
+
     with locked(context.data.at("locks", "names")):
         taken = [p for p in lifecycle.scan(context.data) if p.phase not in (EXITED_GARBAGE, GARBAGE)]
         for pod in lifecycle.named(taken, name):
@@ -287,8 +286,10 @@ def _write(
     The files are synced, so none is there by half; the folders are not, see `_sync_folders`.
     """
     from podium.appc.annotations import CGROUP_PARENT, NET
+    from podium.clock import rfc3339, since_boot
     from podium.features import Features
     from podium.linux.files import write_atomic
+    from podium.linux.procs import boot_id
     from podium.pods import envelope as envelopes
     from podium.pods.envelope import AppRef, Envelope, Stage1
     from podium.quickjson import dumps

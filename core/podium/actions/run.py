@@ -12,7 +12,7 @@ from podium.contexts import contextmanager, nullcontext
 from podium.errors import Corrupt, InUse, NotFound, PluginFailed, WrongState
 from podium.paths import PREPARED, RUN
 from podium.pods import envelope as envelopes
-from podium.pods import lifecycle, status
+from podium.pods import lifecycle
 from podium.pods.lifecycle import PodRef
 from podium.pods.request import PodRequest, RunOptions, RunResult
 from podium.stage1.client import Worker
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 _VIA = {"pin": "the code in its pin", "compatible": "an installed plugin that says it is compatible"}
+_FOR_THE_END = ("podium.pods.status",)
+_FOR_GC = (
+    "datetime",  # reads when the pod has ended
+    "podium.events.consumers",
+    "podium.gc.collector",
+    "podium.gc.reclaim.link",
+    "podium.gc.sweeping",
+    "podium.linux.loop",
+    "podium.linux.mount",
+)
 START_TIMEOUT = 300.0  # seconds that a detached pod may take until its apps have been started
 
 
@@ -124,8 +134,8 @@ def _start(
         return RunResult(pod.uuid, code, _messages(pod) if code is not None else ())
     try:
         with signals_forwarded(worker), _terminal_kept(how):
-            if how.remove:
-                _import_gc()  # while there is nothing else to do
+            for module in (*_FOR_THE_END, *(_FOR_GC if how.remove else ())):
+                __import__(module)  # while there is nothing else to do
             code = int(worker.result(number, "run"))
         if not how.remove:
             worker.channel.close()  # so that it ends while we look for what is to be told
@@ -140,6 +150,8 @@ def _start(
 
 def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
     """Why apps could not be started. Never an error: the exit code is known and must not be lost."""
+    from podium.pods import status
+
     found = []
     try:
         for app in envelopes.read(pod.path).apps:
@@ -149,17 +161,6 @@ def _messages(pod: PodRef) -> tuple[tuple[str, str], ...]:
     except (Corrupt, FileNotFoundError):
         pass  # a gc has taken the pod already, or somebody damaged it
     return tuple(found)
-
-
-def _import_gc() -> None:
-    import datetime  # noqa: F401  (reads the time of the pod's end)
-
-    import podium.events.consumers
-    import podium.gc.collector
-    import podium.gc.reclaim.link
-    import podium.gc.sweeping
-    import podium.linux.loop
-    import podium.linux.mount  # noqa: F401
 
 
 def _collect(context: Context, pod: PodRef, worker: Worker | None) -> None:
