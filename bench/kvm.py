@@ -17,8 +17,8 @@ import subprocess
 import time
 from typing import Any
 
-from measuring import arguments, data_directory, in_turns, make_rootfs, median, podium, run, show, verdict
-from memory import pss
+from measuring import arguments, data_directory, in_turns, median, podium, run, show, verdict, with_image
+from memory import at_rest, own, pss
 
 from podium.sandbox import kernels
 from podium_kvm import accelerator, making
@@ -36,10 +36,7 @@ def main() -> None:
     """Measure."""
     args = arguments(__doc__, 5)
     with data_directory() as root:
-        rootfs = os.path.join(root, "rootfs-of-bench")
-        make_rootfs(rootfs)
-        data = os.path.join(root, "data")
-        run(podium(data, "image", "import", rootfs, "--name", "bench", "--exec", "/bin/true"))
+        data = with_image(root, "/bin/true")
         run(podium(data, "run", "--rm", *_KVM, "bench"))  # converts kernel and image
         commands = {
             "qemu alone, to its first output": _bare(data),
@@ -58,14 +55,12 @@ def _running(data: str, rounds: int) -> None:
     try:
         time.sleep(3)  # what the guest's kernel does after a boot
         pod = _status(data)
+        at_rest(pod["pid"])
         before, at = _cpu(pod["leader"], pod["pid"]), time.monotonic()
         time.sleep(_IDLE)
         spent, passed = _cpu(pod["leader"], pod["pid"]) - before, time.monotonic() - at
         verdict("idle processor time of QEMU and podium's own", spent / passed * 100, BUDGET_IDLE, " %")
-        own = [pid for pid in _processes(pod) if pid != pod["leader"]]
-        each = " + ".join(f"{pss(pid):.1f}" for pid in own)
-        print(f"  PSS of the supervisor and of the process that stands for the app: {each} MiB")
-        verdict("podium's own memory", sum(map(pss, own)), BUDGET_MEMORY, " MiB")
+        verdict("podium's own memory", sum(map(pss, own(pod))), BUDGET_MEMORY, " MiB")
         print(f"  PSS of QEMU with a guest of 128 MiB: {pss(pod['leader']):.0f} MiB")
         taken = in_turns({"podium enter POD -- true": podium(data, "enter", "vm", "--", "true")}, 4 * rounds)
         show(taken)
@@ -78,16 +73,6 @@ def _running(data: str, rounds: int) -> None:
 def _status(data: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(subprocess.check_output(podium(data, "status", "--format", "json", "vm")))["pod"]
     return found
-
-
-def _processes(pod: dict[str, Any]) -> list[int]:
-    """Of the pod: its supervisor, and what is in its cgroups."""
-    found = {int(pod["pid"])}
-    for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"):
-        for at, _, _ in os.walk(os.path.join(folder, pod["cgroup"])):
-            with open(os.path.join(at, "cgroup.procs"), encoding="ascii") as f:
-                found |= set(map(int, f.read().split()))
-    return sorted(found)
 
 
 def _cpu(*pids: int) -> float:

@@ -54,6 +54,14 @@ def make_rootfs(folder: str) -> None:
         os.symlink("busybox", os.path.join(folder, "bin", name))
 
 
+def with_image(root: str, command: str) -> str:
+    """A data directory in `root` with the image `bench`, that small rootfs with this command; returns its path."""
+    rootfs, data = os.path.join(root, "rootfs-of-bench"), os.path.join(root, "data")
+    make_rootfs(rootfs)
+    run(podium(data, "image", "import", rootfs, "--name", "bench", "--exec", command))
+    return data
+
+
 def in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[float]]:
     """Milliseconds that each run of each command took, sorted; the commands take turns, so that noise meets all."""
     taken: dict[str, list[float]] = {name: [] for name in commands}

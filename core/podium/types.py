@@ -553,3 +553,14 @@ class RemoteSandbox(Sandbox, Protocol):
 
     def failure(self, app: App) -> str | None:
         """Why the app's last command ended, where its exit code or signal does not say it."""
+
+
+class LastingRemoteSandbox(RemoteSandbox, LastingSandbox, Protocol):
+    """A remote sandbox whose supervisor can become a smaller one, too.
+
+    That copies the pumps of core's own kinds (`podium.sandbox.console.ConsolePump`). One of any other kind it does not
+    know: it becomes a supervisor again when there is something to be copied.
+    """
+
+    def served_by(self, supervisor: Supervisor, pumps: Sequence[Pump]) -> None:
+        """Have this supervisor, once `taken_over` has made it; `pumps` are those of core's kinds as they are now."""

@@ -18,6 +18,7 @@ from podium.testing.checks.leaks import reached
 from support import machines, sweep
 from support.command import Podium
 from support.crashes import GC, Host
+from support.rest import gone_or_at_rest
 from support.snapshot import Scope, Snapshot
 
 FULL = sweep.LONG or os.environ.get("PODIUM_TEST_FULL") == "1"
@@ -58,6 +59,7 @@ class Life:
         uuid = self.uuid
         if started and uuid is not None:
             self._first_ends(uuid, victim)
+            self._until(lambda: gone_or_at_rest(self.podium, uuid), "the rest of the supervisor", victim)
             if point == RUNNING:
                 supervisor = machines.status(self.podium, uuid)["pid"]
                 self.strike(uuid, [supervisor] if victim == "podium" else machines.helpers(self.podium, uuid, victim))

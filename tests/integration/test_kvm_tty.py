@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.command import Podium
+from support.rest import rested
 from support.terminal import Screen
 
 SHOW = "trap 'stty size' WINCH; trap 'echo int; exit 9' INT; tty; read line; echo got-$line; stty size; echo ready;"
@@ -60,5 +61,7 @@ def test_an_app_and_a_command_have_a_terminal(podium: Podium, busybox_oci: str, 
     screens.append(second)
     second.until("/dev/pts/1")
     _use(second)
+    (uuid,) = podium.pods()
+    rested(podium, uuid)
     _use(first)
     assert not podium.pods()

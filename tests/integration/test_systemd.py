@@ -119,8 +119,7 @@ def test_ready_of_an_app_is_passed_on(
         manager.recv(4096)
     manager.settimeout(60.0)
     (uuid,) = podium.pods()
-    if stage1 != "kvm":  # whose supervisor stays as it is
-        rested(podium, uuid)  # it passes on what it is told all the same
+    rested(podium, uuid)  # it passes on what it is told all the same
     process.stdin.close()
     process.stdin = None
     assert manager.recv(4096) == b"READY=1\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from support.command import Podium
@@ -37,8 +36,16 @@ def rested(podium: Podium, uuid: str) -> int:
 
 def resting_or_gone(podium: Podium, uuid: str) -> None:
     """Wait until the pod's supervisor is at rest, or was killed on the way."""
+    until(lambda: gone_or_at_rest(podium, uuid), "the supervisor is at rest")
+
+
+def gone_or_at_rest(podium: Podium, uuid: str) -> bool:
+    """Whether the pod's supervisor is at rest, or there is none."""
     pid = _pod(podium, uuid)["pid"]
-    until(lambda: pid is None or not os.path.exists(f"/proc/{pid}") or at_rest(pid), "the supervisor is at rest")
+    try:
+        return pid is None or at_rest(pid)
+    except FileNotFoundError:
+        return True
 
 
 def held(pid: int) -> float:

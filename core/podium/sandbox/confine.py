@@ -12,7 +12,7 @@ from podium.sandbox.app import DEFAULT_PATH
 from podium.sandbox.launch import Launch
 from podium.sandbox.notify import APP_SOCKET
 from podium.sandbox.users import identify
-from podium.types import App, Isolators, LastingSandbox, Pod, RemoteSandbox, Sandbox
+from podium.types import App, Isolators, LastingRemoteSandbox, LastingSandbox, Pod, RemoteSandbox, Sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +63,12 @@ def remote(sandbox: Sandbox) -> RemoteSandbox | None:
 def lasting(sandbox: Sandbox | None) -> LastingSandbox | None:
     """The sandbox, if it can be handed on."""
     return sandbox if hasattr(sandbox, "handed_on") else None  # type: ignore[return-value]
+
+
+def lasting_remote(sandbox: Sandbox) -> LastingRemoteSandbox | None:
+    """The sandbox, if its apps are no processes of this host and it can be handed on."""
+    both = remote(sandbox) is not None and lasting(sandbox) is not None
+    return sandbox if both else None  # type: ignore[return-value]
 
 
 def check(app: App) -> None:

@@ -7,19 +7,19 @@
 from __future__ import annotations
 
 import os
-import re
+from _socket import socket
 
-from podium.records import read_bytes
 from podium.sandbox.stdio import LOGS, OLDER, AppLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from socket import socket
+    from collections.abc import Callable
+    from typing import Any, Self
 
 NAME = "_console"  # no app's name: those have no underscore
 MAX_BYTES = 1 << 18  # of a file; there are at most two
 _TAIL = 1 << 14
-_PANIC = re.compile(r"\] Kernel panic - not syncing: (.+)")
+_PANIC = "] Kernel panic - not syncing: "
 
 
 class ConsolePump:
@@ -34,6 +34,20 @@ class ConsolePump:
         self._log = AppLog(pod_dir, NAME, MAX_BYTES)
         self._log.open()
         self._tail = b""
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `podium.sandbox.stdio.AppLog.handed_on`."""
+        tail = self._tail.decode("latin-1")
+        return {"end": keep(self._end.fileno()), "log": self._log.handed_on(keep), "tail": tail}
+
+    @classmethod
+    def taken_over(cls, record: dict[str, Any]) -> Self:
+        """The pump that `handed_on` told of."""
+        made = cls.__new__(cls)
+        made._end, made._log = socket(fileno=record["end"]), AppLog.taken_over(record["log"])
+        made._log.open()
+        made._tail = record["tail"].encode("latin-1")
+        return made
 
     def fileno(self) -> int:
         """The socket; -1 once it is closed."""
@@ -58,7 +72,7 @@ class ConsolePump:
     def tail(self, lines: int = 15) -> str:
         """The last lines, fit to be shown; of a kernel that panicked those up to its trace."""
         shown = self._lines()
-        last = next((number for number, line in enumerate(shown, 1) if _PANIC.search(line)), len(shown))
+        last = next((number for number, line in enumerate(shown, 1) if _PANIC in line), len(shown))
         return "\n".join(shown[max(0, last - lines) : last])
 
     def reason(self, prefix: str) -> str | None:
@@ -68,8 +82,8 @@ class ConsolePump:
             prefix: what begins the line on which the guest's init says it.
         """
         for line in reversed(self._lines()):
-            if panic := _PANIC.search(line):
-                return f"its kernel panicked: {panic[1]}"
+            if _PANIC in line:
+                return f"its kernel panicked: {line.partition(_PANIC)[2]}"
             if line.startswith(prefix):
                 return line.removeprefix(prefix)
         return None
@@ -93,6 +107,8 @@ def path(pod_dir: str) -> str:
 
 def read(pod_dir: str) -> list[bytes] | None:
     """Lines of a pod's console, the oldest first, without their ends; None: it has none."""
+    from podium.records import read_bytes
+
     kept = []
     for name in (path(pod_dir) + OLDER, path(pod_dir)):
         try:

@@ -100,16 +100,17 @@ def enter(
         pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
         return _serve_terminal(terminal, pid, caller)
     pid = apps.start(launch, namespaces, request.stdio)
-    _forward_signals(pid, caller)
-    return _exit_code(os.waitpid(pid, 0)[1])
+    forward_signals(pid, caller)
+    return exit_code(os.waitpid(pid, 0)[1])
 
 
-def _exit_code(wait_status: int) -> int:
+def exit_code(wait_status: int) -> int:
+    """Of a command that ended so: its own, 128 + N for a signal."""
     code = os.waitstatus_to_exitcode(wait_status)
     return 128 - code if code < 0 else code
 
 
-def _forward_signals(pid: int, caller: int) -> int:
+def forward_signals(pid: int, caller: int) -> int:
     """Pass signals on to the command, and end it with our caller, who alone waits for it; returns its pidfd."""
     pidfd = syscalls.pidfd_open(pid)  # a signal may come when it was waited for already, and its pid is another's
 
@@ -129,7 +130,7 @@ def _forward_signals(pid: int, caller: int) -> int:
 def _serve_terminal(terminal: Terminal, pid: int, caller: int) -> int:
     terminal.started()
     signal.signal(signal.SIGWINCH, lambda *_: terminal.resize())
-    pidfd = _forward_signals(pid, caller)
+    pidfd = forward_signals(pid, caller)
     terminal.raw()
     keys = True
     try:
@@ -144,7 +145,7 @@ def _serve_terminal(terminal: Terminal, pid: int, caller: int) -> int:
                 break
     finally:
         terminal.close()  # the caller's may be gone: the command is to hear of it
-    return _exit_code(os.waitpid(pid, 0)[1])
+    return exit_code(os.waitpid(pid, 0)[1])
 
 
 def release_cgroups(pod: Pod, ledger: Ledger) -> bool:

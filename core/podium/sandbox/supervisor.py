@@ -19,7 +19,7 @@ from podium.linux.signals import FORWARDED
 from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
-from podium.sandbox.confine import lasting, limits_of, remote
+from podium.sandbox.confine import lasting, lasting_remote, limits_of, remote
 from podium.sandbox.handover import Handover, Options
 from podium.sandbox.networks import Networks
 from podium.sandbox.notify import Readiness
@@ -194,7 +194,7 @@ class PodSupervisor:
     def _serves(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._sandbox_ended = getattr(sandbox, "ended", self._sandbox_ended)
-        self._waiting.remote = remote(sandbox)
+        self._waiting.serve(remote(sandbox))
 
     def _exit_code(self) -> int:
         """The first failing app's."""
@@ -377,6 +377,9 @@ class PodSupervisor:
         made._cgroup = record["cgroup"]
         made._networks = Networks.taken_over(record["networks"])
         made._waiting = waiting
+        again = lasting_remote(sandbox)
+        if again is not None:
+            again.served_by(made, waiting.consoles)
         made._serves(sandbox)
         for app, of_app, pumps in zip(pod.apps, record["apps"], waiting.pumps, strict=True):
             made._apps.append(AppProcess.taken_over(pod, app, of_app, sandbox, waiting.terminal, pumps))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Self
 
+    from podium.sandbox.console import ConsolePump
     from podium.types import RemoteSandbox
 else:
     import _signal as signal
@@ -46,7 +47,9 @@ class Waiting:
         terminal: of the app, until it is closed.
         keys: the input of the caller's terminal has not ended.
         pumps: the apps' pumps that have a writer left, by app.
-        remote: a sandbox with pumps of its own.
+        remote: a sandbox with pumps of its own; None at rest.
+        consoles: those of its pumps that are copied at rest.
+        called: at rest, there is something for another of its pumps.
     """
 
     def __init__(self, wake: int, caller: int, readiness: Readiness) -> None:
@@ -57,6 +60,9 @@ class Waiting:
         self.keys = True
         self.pumps: Sequence[list[Pump]] = ()
         self.remote: RemoteSandbox | None = None
+        self.consoles: Sequence[ConsolePump] = ()
+        self.called = False
+        self._others: Sequence[int] = ()
 
     def wait(self, timeout: float | None) -> tuple[bytes, bool]:
         """Wait for something, copy what there is to be copied, give the terminal its size.
@@ -68,9 +74,10 @@ class Waiting:
             The signals that are to be heeded, whether the caller is gone.
         """
         pumps = {pump.fileno(): (of_app, pump) for of_app in self.pumps for pump in of_app}
-        own = {} if self.remote is None else {pump.fileno(): pump for pump in self.remote.pumps}
+        of_sandbox = self.consoles if self.remote is None else self.remote.pumps
+        own = {pump.fileno(): pump for pump in of_sandbox if pump.fileno() >= 0}
         listening, terminal = self.readiness.filenos(), self.terminal
-        watched = [self.wake, *pumps, *own, *listening]
+        watched = [self.wake, *pumps, *own, *self._others, *listening]
         if self.caller >= 0:
             watched.append(self.caller)
         if terminal is not None:
@@ -83,6 +90,7 @@ class Waiting:
             self.readiness.receive(fd)
         for fd in ready & own.keys():
             own[fd].pump()
+        self.called = bool(ready.intersection(self._others))
         for fd in ready & pumps.keys():
             of_app, pump = pumps[fd]
             if not pump.pump():
@@ -120,6 +128,18 @@ class Waiting:
             "terminal": None if self.terminal is None else self.terminal.handed_on(keep),
             "keys": self.keys,
             "pumps": [[pump.handed_on(keep) for pump in of_app] for of_app in self.pumps],
+            **self._remote_handed_on(keep),
+        }
+
+    def _remote_handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        if self.remote is None:
+            return {"consoles": [], "others": []}
+        from podium.sandbox.console import ConsolePump
+
+        pumps = self.remote.pumps
+        return {
+            "consoles": [pump.handed_on(keep) for pump in pumps if isinstance(pump, ConsolePump)],
+            "others": [keep(pump.fileno()) for pump in pumps if not isinstance(pump, ConsolePump)],
         }
 
     @classmethod
@@ -129,7 +149,16 @@ class Waiting:
         made.terminal = None if record["terminal"] is None else Terminal.taken_over(record["terminal"])
         made.keys = record["keys"]
         made.pumps = [_pumps(of_app) for of_app in record["pumps"]]
+        made._others = record["others"]
+        if record["consoles"]:
+            from podium.sandbox.console import ConsolePump
+
+            made.consoles = [ConsolePump.taken_over(console) for console in record["consoles"]]
         return made
+
+    def serve(self, remote: RemoteSandbox | None) -> None:
+        """Copy the pumps of a remote sandbox itself, no more what was copied at rest."""
+        self.remote, self.consoles, self._others = remote, (), ()
 
 
 def _pumps(records: list[dict[str, Any]]) -> list[Pump]:

@@ -39,7 +39,7 @@ def main(fd: int) -> NoReturn:
     _be_called("podium-resting")
     trace("run:resting")
     received, gone = b"", False
-    while not (received or gone):
+    while not (received or gone or waiting.called):
         try:
             received, gone = waiting.wait(None)
         except OSError:

@@ -19,6 +19,7 @@ _JUMPS = {
     "different": b"\x0f\x85",
     "negative": b"\x0f\x8c",
     "positive": b"\x0f\x8f",
+    "not positive": b"\x0f\x8e",
     "above": b"\x0f\x87",  # without a sign
     "below": b"\x0f\x82",
 }
@@ -71,18 +72,7 @@ class Assembler:
 
     def jump(self, label: str, when: str = "always") -> None:
         """Go on at a label, if the last comparison or test came out so."""
-        self._go(_JUMPS[when], label)
-
-    def call(self, label: str) -> None:
-        """Go on at a label until `leave`."""
-        self._go(b"\xe8", label)
-
-    def leave(self) -> None:
-        """Go on after the last `call`."""
-        self._code += b"\xc3"
-
-    def _go(self, how: bytes, label: str) -> None:
-        self._code += how + bytes(4)
+        self._code += _JUMPS[when] + bytes(4)
         self._jumps.append((len(self._code), label))
 
     def syscall(self, number: int, *arguments: Operand) -> None:

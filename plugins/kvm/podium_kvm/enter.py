@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 
 from podium.errors import Failed, WrongState
 from podium.types import EnterRequest, Pod
@@ -38,23 +39,45 @@ def enter(pod: Pod, request: EnterRequest) -> int:
 def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], caller: int) -> int:
     """Imports what it needs by itself: meanwhile the guest makes itself ready."""
     import select
+    import signal
 
+    from podium.linux.syscalls import pidfd_send_signal
     from podium.sandbox import control
     from podium.sandbox import launch as launches
-    from podium_kvm import bridge, program
+    from podium_kvm import program, relay
 
-    wake = bridge.listen()
     control.running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or control.SHELL)
     made = program.build(launch._replace(cgroup=request.app), terminal=request.tty)
     if not select.select([ends["ctl"]], [], [], _READY_TIMEOUT)[0]:
         raise Failed("the guest does not answer", hint="see 'podium status'", subject=pod.uuid)
-    with bridge.raw(request.stdio[0]) if request.tty else nullcontext():
-        served = bridge.Bridge(ends)
-        status = served.run(made, request.stdio, wake, lambda: os.getppid() != caller, terminal=request.tty)
+    note = os.memfd_create("podium-enter")
+    with _raw(request.stdio[0]) if request.tty else nullcontext():
+        signal.pthread_sigmask(signal.SIG_BLOCK, relay.HEARD)  # until there is a relay to pass them on to
+        pid = relay.start(relay.Command(request.app, ends, made, request.stdio, note, request.tty))
+        pidfd = control.forward_signals(pid, caller)
+        signal.signal(signal.SIGWINCH, lambda number, _: pidfd_send_signal(pidfd, number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGWINCH})
+        status = os.waitpid(pid, 0)[1]
+    if os.pread(note, 64, 0) == relay.GONE:
+        raise Failed("the virtual machine ended before the command did", subject=pod.uuid)
     ends["ctl"].sendall(b"end\n")
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code
+    return control.exit_code(status)
+
+
+@contextmanager
+def _raw(fd: int) -> Iterator[None]:
+    """A terminal that hands every key through: the guest's own makes lines and signals of them."""
+    import termios
+    import tty
+
+    saved = termios.tcgetattr(fd)
+    tty.setraw(fd, termios.TCSANOW)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # it was closed
+            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
 
 
 def _plug(pod: Pod, key: str) -> dict[str, socket.socket]:

@@ -100,9 +100,9 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
     taps, archive = network.connect(pod, supervisor)
     with open(os.path.join(folder(pod), "initrd"), "ab") as first:
         first.write(archive)
-    made = KvmSandbox(pod, supervisor, kernel.vmlinux, images, taps)
+    made = KvmSandbox(pod, kernel.vmlinux, images, taps)
     try:
-        made.make(chosen.name, memory, cpus)
+        made.make(supervisor, chosen.name, memory, cpus)
     except Failed as e:
         made.close()
         if chosen.name != accelerator.KVM or asked == accelerator.KVM:
@@ -110,9 +110,9 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
         print(f"falling back to tcg: {e.message}", flush=True)
         why = f"with kvm, {e.message.partition(';')[0]}"
         supervisor.facts(accelerator="tcg", accelerator_reason=why)
-        made = KvmSandbox(pod, supervisor, kernel.vmlinux, images, taps)
+        made = KvmSandbox(pod, kernel.vmlinux, images, taps)
         try:
-            made.make("tcg", memory, cpus)
+            made.make(supervisor, "tcg", memory, cpus)
             accelerator.distrust(pod.data_root, why)
         except BaseException:
             made.close()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
 import socket
 import termios
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from typing import NoReturn
+import tty
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Self
 
 from podium.errors import Failed
 from podium.linux import caps, cgroup, procs, signals
@@ -20,7 +19,7 @@ from podium.net.tap import Tap
 from podium.sandbox.console import ConsolePump
 from podium.sandbox.launch import Launch
 from podium.types import App, Pod, Pump, Supervisor
-from podium_kvm import bridge, program, sharing
+from podium_kvm import program, relay, sharing
 from podium_kvm.files import connect, folder, listen
 from podium_kvm.machine import STREAMS, Machine, arguments
 from podium_kvm.status import StatusPort
@@ -39,27 +38,28 @@ def user_of(pod: Pod) -> int:
 
 
 class KvmSandbox:
-    """See `podium.types.Sandbox`, and `start` and `end` of `podium.types.RemoteSandbox`."""
+    """See `podium.types.LastingRemoteSandbox`."""
 
     def __init__(
         self,
         pod: Pod,
-        supervisor: Supervisor,
-        kernel: str,
-        images: tuple[tuple[str, str], ...],
+        kernel: str = "",
+        images: tuple[tuple[str, str], ...] = (),
         taps: Sequence[Tap] = (),
     ) -> None:
         self._pod = pod
-        self._supervisor = supervisor
         self._kernel = kernel
         self._images = images
         self._taps = taps
         self._ends: dict[str, dict[str, socket.socket]] = {}
+        self._notes: dict[str, int] = {}  # files in memory in which relays leave word, by app
+        self._begun: set[str] = set()  # apps of which a command was started
         self._command = -1
         self._pid = 0
         self._virtiofsd = 0
         self._console: ConsolePump | None = None
         self._status: StatusPort | None = None
+        self._supervisor: Supervisor
         self.leader: Process | None = None
 
     @property
@@ -86,10 +86,45 @@ class KvmSandbox:
         """What the supervisor is to copy while it waits."""
         return [pump for pump in (self._console, self._status) if pump is not None and pump.fileno() >= 0]
 
-    def make(self, accelerator: str, memory: int, cpus: int) -> None:
+    def handed_on(self, keep: Callable[[int], int]) -> Mapping[str, Any]:
+        """See `podium.types.LastingSandbox`; the console is core's to hand on."""
+        assert self.leader is not None and self._status is not None
+        if len(self.pumps) < 2:
+            raise Failed("the virtual machine is about to end", subject=self._pod.uuid)
+        return {
+            "ends": {app: {name: keep(end.fileno()) for name, end in ends.items()} for app, ends in self._ends.items()},
+            "notes": {app: keep(note) for app, note in self._notes.items()},
+            "status": self._status.handed_on(keep),
+            "command": keep(self._command),
+            "qemu": self._pid,
+            "leader": self.leader.to_json(),
+            "virtiofsd": self._virtiofsd,
+        }
+
+    @classmethod
+    def taken_over(cls, pod: Pod, record: Mapping[str, Any]) -> Self:
+        """See `podium.types.LastingSandbox`."""
+        made = cls(pod)
+        for app, ends in record["ends"].items():
+            made._ends[app] = {name: socket.socket(fileno=fd) for name, fd in ends.items()}
+        made._begun = set(made._ends)
+        made._notes, made._command = dict(record["notes"]), record["command"]
+        made._pid, made._virtiofsd = record["qemu"], record["virtiofsd"]
+        made._status, made.leader = StatusPort.taken_over(record["status"]), Process.from_json(record["leader"])
+        return made
+
+    def served_by(self, supervisor: Supervisor, pumps: Sequence[Pump]) -> None:
+        """See `podium.types.LastingRemoteSandbox`."""
+        assert self._status is not None
+        self._supervisor = supervisor
+        self._status.served_by(supervisor)
+        self._console = next((pump for pump in pumps if isinstance(pump, ConsolePump)), None)
+
+    def make(self, supervisor: Supervisor, accelerator: str, memory: int, cpus: int) -> None:
         """Start QEMU and wait until its guest says that it has booted.
 
         Args:
+            supervisor: the pod's.
             accelerator: `kvm` or `tcg`.
             memory: MiB.
             cpus: number of virtual processors.
@@ -100,10 +135,13 @@ class KvmSandbox:
         at = folder(self._pod)
         inside: list[tuple[str, socket.socket]] = []
         status, status_end = socket.socketpair()
-        self._status = StatusPort(status, self._supervisor)
+        self._supervisor = supervisor
+        self._status = StatusPort(status)
+        self._status.served_by(supervisor)
         inside.append(("status", status_end))
         for app in self._pod.apps:
             self._ends[app.name] = {}
+            self._notes[app.name] = os.memfd_create(f"podium-{app.name}")
             for stream in STREAMS:
                 self._ends[app.name][stream], end = socket.socketpair()
                 inside.append((f"{app.name}.{stream}", end))
@@ -243,46 +281,24 @@ class KvmSandbox:
     def start(self, app: App, launch: Launch, stdio: tuple[int, int, int], *, terminal: bool = False) -> int:
         """Start a command into the guest; returns the pid of the process that stands for it."""
         made = program.build(launch._replace(cgroup=app.name), terminal=terminal)
-        parent = os.getpid()
-        pid = cgroup.fork(launch.cgroup)
-        if pid:
-            return pid
-        try:
-            cgroup.enter(launch.cgroup)
-            os.setsid()
-            wake = bridge.listen()
-            procs.die_with_parent(signal.SIGKILL, parent)
-            served = bridge.Bridge(self._ends[app.name])
-            if terminal:
-                fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)  # so it is told of changes of the size
-            with bridge.raw(stdio[0]) if terminal else nullcontext():
-                status = served.run(made, stdio, wake, lambda: False, terminal=terminal)
-            if served.out_of_memory and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-                self._note(app, "killed: it used more memory than its limit allows")
-            bridge.end_like(status)
-        except Failed as e:
-            self._note(app, e.message)
-        except BaseException as e:
-            os.write(2, f"podium: {app.name}: {type(e).__name__}: {e}\n".encode())
-        finally:
-            os._exit(125)
-
-    def _note(self, app: App, message: str) -> None:
-        with open(os.path.join(folder(self._pod), f"note-{app.name}"), "w", encoding="utf-8") as f:
-            f.write(message)
+        note = self._notes[app.name]
+        killed = app.name in self._begun and not os.pread(note, 1, 0)
+        self._begun.add(app.name)
+        os.ftruncate(note, 0)
+        if terminal:
+            tty.setraw(stdio[0], termios.TCSANOW)
+        command = relay.Command(app.name, self._ends[app.name], made, stdio, note, terminal, killed)
+        return relay.start(command, launch.cgroup)
 
     def failure(self, app: App) -> str | None:
         """What the process that stood for the app left word of."""
-        path = os.path.join(folder(self._pod), f"note-{app.name}")
-        try:
-            with open(path, encoding="utf-8") as f:
-                message = f.read()
-            os.unlink(path)
-        except FileNotFoundError:
-            message = "the virtual machine has ended" if self.ended() else ""
-        if message == bridge.GONE or self.ended():  # its ports are closed before QEMU has ended
-            message += self._why()
-        return message or None
+        said = os.pread(self._notes[app.name], 64, 0)
+        if said.startswith(b"exited "):
+            killed = said == b"exited %d oom" % signal.SIGKILL
+            return "killed: it used more memory than its limit allows" if killed else None
+        if said == relay.GONE:  # its ports are closed before QEMU has ended
+            return f"the virtual machine ended before the command did{self._why()}"
+        return f"the virtual machine has ended{self._why()}" if self.ended() else None
 
     def end(self, app: App) -> None:
         """End what is left of an app in the guest."""
@@ -315,6 +331,9 @@ class KvmSandbox:
         for ends in self._ends.values():
             for end in ends.values():
                 end.close()
+        for fd in self._notes.values():
+            os.close(fd)
+        self._ends, self._notes = {}, {}
         for pump in (self._console, self._status):
             if pump is not None:
                 pump.close()

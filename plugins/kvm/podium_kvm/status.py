@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from podium.types import Supervisor
 
@@ -16,11 +18,26 @@ class StatusPort:
         booted: it has said `boot`.
     """
 
-    def __init__(self, end: socket.socket, supervisor: Supervisor) -> None:
+    def __init__(self, end: socket.socket) -> None:
         self.booted = False
         self._end = end
-        self._supervisor = supervisor
+        self._supervisor: Supervisor
         self._rest = b""
+
+    def served_by(self, supervisor: Supervisor) -> None:
+        """Tell this supervisor, from now on."""
+        self._supervisor = supervisor
+
+    def handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
+        """See `podium.types.LastingSandbox`."""
+        return {"end": keep(self._end.fileno()), "booted": self.booted, "rest": self._rest.decode("latin-1")}
+
+    @classmethod
+    def taken_over(cls, record: Mapping[str, Any]) -> Self:
+        """See `podium.types.LastingSandbox`."""
+        made = cls(socket.socket(fileno=record["end"]))
+        made.booted, made._rest = record["booted"], record["rest"].encode("latin-1")
+        return made
 
     def fileno(self) -> int:
         """The socket; -1 once it is closed."""
