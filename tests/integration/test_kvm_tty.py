@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support import machines
 from support.command import Podium
 from support.rest import rested
 from support.terminal import Screen
@@ -56,7 +57,7 @@ def test_an_app_and_a_command_have_a_terminal(podium: Podium, busybox_oci: str, 
     )
     first = Screen(podium.argv(*app), podium.environment(), 30, 100)
     screens.append(first)
-    first.until("/dev/pts/0")
+    first.until("/dev/pts/0", machines.PATIENCE)
     second = Screen(podium.argv("enter", "--tty", "vm", "--", "sh", "-c", SHOW + WAIT), podium.environment(), 30, 100)
     screens.append(second)
     second.until("/dev/pts/1")

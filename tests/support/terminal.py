@@ -45,9 +45,9 @@ class Screen:
         """Press keys."""
         os.write(self.master, keys.encode())
 
-    def until(self, text: str) -> str:
+    def until(self, text: str, patience: float = PATIENCE) -> str:
         """Wait until `text` is shown; returns what was shown until then, and forgets it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while text not in self.shown:
             left = deadline - time.monotonic()
             assert left > 0, f"{text!r} is not shown: {self.shown!r}"
