@@ -62,13 +62,13 @@ def remote(sandbox: Sandbox) -> RemoteSandbox | None:
 
 def lasting(sandbox: Sandbox | None) -> LastingSandbox | None:
     """The sandbox, if it can be handed on."""
-    return sandbox if hasattr(sandbox, "handed_on") else None  # type: ignore[return-value]
+    whole = sandbox is not None and (remote(sandbox) is None or lasting_remote(sandbox) is not None)
+    return sandbox if whole and hasattr(sandbox, "handed_on") else None  # type: ignore[return-value]
 
 
 def lasting_remote(sandbox: Sandbox) -> LastingRemoteSandbox | None:
     """The sandbox, if its apps are no processes of this host and it can be handed on."""
-    both = remote(sandbox) is not None and lasting(sandbox) is not None
-    return sandbox if both else None  # type: ignore[return-value]
+    return sandbox if hasattr(sandbox, "served_by") else None  # type: ignore[return-value]
 
 
 def check(app: App) -> None:
