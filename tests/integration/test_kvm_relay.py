@@ -40,7 +40,15 @@ class Guest:
         self._note = os.memfd_create("note")
         theirs = {name: end for name, (_, end) in pairs.items()}
         self.ports["ctl"].sendall(before)
-        command = relay.Command("box", theirs, PROGRAM, stdio, self._note, terminal, bool(before))
+        command = relay.Command(
+            app="box",
+            ends=theirs,
+            program=PROGRAM,
+            stdio=stdio,
+            note=self._note,
+            terminal=terminal,
+            after=bool(before),
+        )
         self.pid = relay.start(command)
         for _, end in pairs.values():
             end.close()

@@ -54,7 +54,10 @@ def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], call
     note = os.memfd_create("podium-enter")
     with _raw(request.stdio[0]) if request.tty else nullcontext():
         signal.pthread_sigmask(signal.SIG_BLOCK, relay.HEARD)  # until there is a relay to pass them on to
-        pid = relay.start(relay.Command(request.app, ends, made, request.stdio, note, request.tty))
+        command = relay.Command(
+            app=request.app, ends=ends, program=made, stdio=request.stdio, note=note, terminal=request.tty
+        )
+        pid = relay.start(command)
         pidfd = control.forward_signals(pid, caller)
         signal.signal(signal.SIGWINCH, lambda number, _: pidfd_send_signal(pidfd, number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGWINCH})

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from podium.linux import cgroup, procs, syscalls
 from podium.linux.signals import FORWARDED
-from podium.named import NamedTuple
+from podium.types import Record
 from podium_kvm.assembler import EXIT, WRITE, Assembler
 
 HEARD = (*FORWARDED, signal.SIGWINCH)
@@ -41,7 +41,7 @@ _PR_SET_NAME = 15
 _SLOTS = ("signals", "out", "err", "keys", "ctl")  # of poll(2): what is in the order in which it is served
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A command that is to be started in the guest.
 
     Attributes:

@@ -287,7 +287,15 @@ class KvmSandbox:
         os.ftruncate(note, 0)
         if terminal:
             tty.setraw(stdio[0], termios.TCSANOW)
-        command = relay.Command(app.name, self._ends[app.name], made, stdio, note, terminal, killed)
+        command = relay.Command(
+            app=app.name,
+            ends=self._ends[app.name],
+            program=made,
+            stdio=stdio,
+            note=note,
+            terminal=terminal,
+            after=killed,
+        )
         return relay.start(command, launch.cgroup)
 
     def failure(self, app: App) -> str | None:
