@@ -35,4 +35,4 @@ def test_32_podium_lives_at_another_time(podium: Podium, busybox_rootfs: str, te
         there.podium("stop", running)
         assert set(there.podium.json(*GC)["collected"]) == {exited, running, prepared}
     assert then.podium("list").returncode == 0
-    sweep.record(f"a clock that is off by {shift}", 2, 0)
+    sweep.record("a clock that is off by ten years", shift, None)

@@ -9,13 +9,14 @@ import threading
 import time
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from support import sweep
 from support.command import Podium
-from support.crashes import CODES, FLY, GC, IMAGE_GC, Host
+from support.crashes import FLY, GC, IMAGE_GC, Host
+from support.injections import CODES
 from support.snapshot import Scope
 
 PROCESSES = 16
@@ -98,7 +99,8 @@ def test_15_a_crowd_on_one_directory(host: Host, scope: Scope) -> None:
     fault = host.wrong_after_gc(before, scope)
     wrong += [fault] if fault else []
     wrong += _broken_promises(host)
-    sweep.record(f"a random command beside {PROCESSES - 1} others", crowd.done, len(wrong))
+    for number in range(crowd.done):
+        sweep.record(f"a random command beside {PROCESSES - 1} others", f"{SEED}.{number}", "\n".join(wrong) or None)
     assert crowd.done >= PROCESSES and not wrong, "\n".join(wrong)
 
 
@@ -214,20 +216,26 @@ class OnePod(RuleBasedStateMachine):
 
 
 def test_15_one_process_at_a_time(host: Host, scope: Scope) -> None:
-    before, steps = host.look(), 30 if sweep.LONG else 10
-    examples = max(3, 30 // sweep.EVERY) if sweep.LONG else 3
+    before = host.look()
     machine = type("Machine", (OnePod,), {"host": host})
+    steps, rounds = (30, 30) if sweep.LONG else (10, 1)
+    row = f"{3 * steps} random commands, one after the other, held to a model"
+    for number in sweep.todo(row, range(rounds), rounds):
+        _hold_to_a_model(machine, SEED * 100 + number, steps)
+        fault = host.wrong_after_gc(before, scope)
+        sweep.record(row, number, fault)
+        assert fault is None, fault
+
+
+def _hold_to_a_model(machine: type[OnePod], number: int, steps: int) -> None:
+    """Three runs of random commands, the `number`th of all possible ones."""
     run_state_machine_as_test(
-        machine,
+        seed(number)(machine),
         settings=settings(
-            max_examples=examples,
+            max_examples=3,
             stateful_step_count=steps,
             deadline=None,
-            derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
-    fault = host.wrong_after_gc(before, scope)
-    assert fault is None, fault
-    sweep.record(f"{steps} random commands, one after the other, held to a model", examples, 0)

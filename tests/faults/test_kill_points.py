@@ -33,24 +33,24 @@ def _run_failing(host: Host, act: Act) -> None:
 
 def _run_detached(host: Host, act: Act) -> None:
     act("run", "--detach", *FLY, *SLEEP)
-    for uuid, pod in host.podium.pods().items():
+    for pod in host.pods():
         if pod["problem"] is None:  # its supervisor lives; where it was killed, gc has to end what it left
-            host.podium("stop", uuid, check=None)
+            host.forked("stop", pod["uuid"], check=None)
 
 
 def _run_detached_removed(host: Host, act: Act) -> None:
     act("run", "--detach", "--rm", *FLY, "box", "--exec", "/bin/true")
-    for uuid in host.podium.pods():
-        host.podium("wait", uuid, check=None)
+    for pod in host.pods():
+        host.forked("wait", pod["uuid"], check=None)
 
 
 def _run_rested(host: Host, act: Act) -> None:
     """Its supervisor goes to rest, goes on for the signal, and ends the pod."""
     act("run", "--detach", *FLY, *SLEEP)
-    for uuid, pod in host.podium.pods().items():
+    for pod in host.pods():
         if pod["problem"] is None:
-            resting_or_gone(host.podium, uuid)
-            host.podium("stop", uuid, check=None)
+            resting_or_gone(host.podium, pod["uuid"])
+            host.forked("stop", pod["uuid"], check=None)
 
 
 def _run_prepared(host: Host, act: Act) -> None:
@@ -61,19 +61,19 @@ def _run_prepared(host: Host, act: Act) -> None:
 def _run_prepared_detached(host: Host, act: Act) -> None:
     uuid = host.prepare()
     act("run-prepared", "--detach", uuid)
-    host.podium("stop", uuid, check=None)
+    host.forked("stop", uuid, check=None)
 
 
 def _stop(host: Host, act: Act) -> None:
     uuid = host.start()
     act("stop", uuid)
-    host.podium("stop", uuid)
+    host.forked("stop", uuid)
 
 
 def _stop_forced(host: Host, act: Act) -> None:
     uuid = host.start()
     act("stop", "--force", uuid)
-    host.podium("stop", uuid)
+    host.forked("stop", uuid)
 
 
 def _gc(host: Host, act: Act) -> None:
@@ -89,8 +89,7 @@ def _rm(host: Host, act: Act) -> None:
 def _rm_forced(host: Host, act: Act) -> None:
     uuid = host.start()
     act("rm", "--force", uuid)
-    if uuid in host.podium.pods():
-        host.podium("stop", uuid, check=None)
+    host.stop_all()
 
 
 def _import(host: Host, act: Act) -> None:
@@ -101,14 +100,14 @@ def _image_gc(host: Host, act: Act) -> None:
     """Of an image that nothing names or needs any more, with its blob and tree."""
     host.unnamed()
     act(*IMAGE_GC)
-    host.podium(*IMAGE_GC)
+    host.forked(*IMAGE_GC)
 
 
 def _image_rm(host: Host, act: Act) -> None:
-    host.podium("image", "import", host.another_rootfs(), "--name", "passing", "--exec", "/bin/true")
+    host.forked("image", "import", host.another_rootfs(), "--name", "passing", "--exec", "/bin/true")
     act("image", "rm", "passing")
-    host.podium("image", "rm", "passing", check=None)
-    host.podium(*IMAGE_GC)
+    host.forked("image", "rm", "passing", check=None)
+    host.forked(*IMAGE_GC)
 
 
 SCENARIOS: dict[str, Callable[[Host, Act], None]] = {
@@ -160,16 +159,16 @@ def test_01_killed_at_every_point(host: Host, name: str, scope: Scope) -> None:
     podium(*GC)
     points = [point for point in reached(log) if sweep.LONG or point.startswith(BEGINS.get(name, ("",)))]
     assert points, "no trace point was reached"
-    points = points[sweep.FIRST :: sweep.EVERY]
     before = host.look()
     wrong = []
-    for point in points:
+    row = f"SIGKILL at a trace point of {name.replace('_', ' ')}"
+    for point in sweep.todo(row, points, len(points)):
         scenario(host, Act(podium.using(podium.binary, PODIUM_TRACE_KILL=point), killed=True))
         fault = host.wrong_after_gc(before, scope)
         if fault is not None:
             wrong.append(f"{point}: {fault}")
             before = host.look()
-    sweep.record(f"SIGKILL at each trace point of {name.replace('_', ' ')}", len(points), len(wrong))
+        sweep.record(row, point, fault)
     assert not wrong, "\n".join(wrong)
     assert podium.out("run", "--rm", *FLY, "box", "--exec", "/bin/busybox", "--", "echo", "fine") == "fine"
     podium("image", "verify")

@@ -137,26 +137,27 @@ def _points(host: Host, victim: str) -> list[str]:
     all = reached(life.log)
     if victim != "podium":
         all = all[all.index("run:sandbox#1") : all.index("net:deleted#1")]
-    all = [RUNNING, *all]
-    return sweep.sample(all, len(all))
+    return [RUNNING, *all]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_11_killed_at_trace_points(host: Host, scope: Scope, victim: str) -> None:
     points = _points(host, victim) if FULL else POINTS[victim]
     before, wrong, struck = host.look(), [], []
-    for point in points:
+    what = {"podium": "podium", "qemu": "QEMU", "virtiofsd": "virtiofsd"}[victim]
+    row = f"SIGKILL of {what} at a trace point of a virtual machine's life"
+    for point in sweep.todo(row, points, len(points)):
         if os.path.exists(os.path.join(host.folder, "points")):
             os.unlink(os.path.join(host.folder, "points"))
         life = Life(host)
         life.go(point, victim)
         struck += [point] if life.struck else []
-        wrong += _wrong(host, before, scope, point)
-    what = {"podium": "podium", "qemu": "QEMU", "virtiofsd": "virtiofsd"}[victim]
-    sweep.record(f"SIGKILL of {what} at each trace point of a virtual machine's life", len(struck), len(wrong))
+        faults = _wrong(host, before, scope, point)
+        sweep.record(row, point, "\n".join(faults) or None, met=life.struck)
+        wrong += faults
     assert not wrong, "\n".join(wrong)
     print(f"{victim} was killed at {len(struck)} points: {' '.join(struck)}")
-    assert sweep.EVERY > 1 or set(POINTS[victim]) <= set(struck)
+    assert sweep.LONG or set(POINTS[victim]) <= set(struck)
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
@@ -166,7 +167,8 @@ def test_11_killed_at_random_moments(host: Host, scope: Scope, seed: int) -> Non
     Life(host).go("", "podium")
     whole = min(time.monotonic() - begin, 10.0)
     before, wrong, chance = host.look(), [], random.Random(SEED * 1000 + seed)
-    for number in range(CYCLES):
+    row = f"SIGKILL of what works for a virtual machine at a random moment, {seed}"
+    for number in sweep.todo(row, range(CYCLES), CYCLES):
         life = Life(host)
         process = host.podium.start(*machines.POD)
         time.sleep(chance.uniform(0.05, 1.2) * whole)
@@ -182,8 +184,9 @@ def test_11_killed_at_random_moments(host: Host, scope: Scope, seed: int) -> Non
         life.end()
         host.let_end()
         host.forget_unborn()
-        wrong += _wrong(host, before, scope, f"{victim} in cycle {number}")
-    sweep.record("SIGKILL of what works for a virtual machine at a random moment", CYCLES, len(wrong))
+        faults = _wrong(host, before, scope, f"{victim} in cycle {number}")
+        sweep.record(row, f"{SEED}.{seed}.{number}", "\n".join(faults) or None)
+        wrong += faults
     assert not wrong, "\n".join(wrong)
 
 

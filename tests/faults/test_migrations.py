@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,8 +16,10 @@ from podium import format, records
 from podium.errors import InUse
 from podium.paths import DataDir
 from podium.store import index, migrating, migrations
-from support import cleanup, sweep
+from support import cleanup, sweep, tracer
 from support.command import Podium
+from support.damage import Answer, podium_forked
+from support.injections import on_copies
 from support.old_data import alone, unpack
 
 POINTS = ("backup", "begin-2", "applied-2", "format-2", "index-2")
@@ -128,7 +130,41 @@ def test_23_a_migration_that_is_killed_is_done_again(old: DataDir, podium: Podiu
     assert set(_log(old)) >= {(2, "begin")}
     assert podium.json("image", "list") == images
     assert not os.path.exists(os.path.join(old.cache, "used"))
-    sweep.record("SIGKILL at each trace point of migrate", 1, 0)
+    sweep.record("SIGKILL at a trace point of migrate", point, None)
+
+
+@pytest.mark.skipif(not tracer.SUPPORTED, reason="the tracer knows the registers of x86_64 alone")
+def test_23_a_call_of_a_migration_fails(unpacked: str, podium: Podium) -> None:
+    data = DataDir(podium.dir)
+
+    def copy() -> Callable[[], str | None]:
+        cleanup.remove(podium.dir)
+        subprocess.run(["cp", "--archive", unpacked, podium.dir], check=True)
+        return wrong
+
+    def forked(*words: str) -> Answer:
+        return podium_forked(podium.argv(*words)[1:])
+
+    def listed() -> tuple[object, object]:
+        pods, images = (json.loads(forked(*words, "--format", "json").out) for words in (("list",), ("image", "list")))
+        return [pod["uuid"] for pod in pods["pods"]], images["images"]
+
+    def wrong() -> str | None:
+        """Nothing is lost before the next migration, which does the rest."""
+        before = listed()
+        for words in (("migrate",), ("migrate", "--check"), ("fsck",)):
+            done = forked(*words)
+            if done.code:
+                return f"{words} exited {done.code}: {done.out}{done.err}"
+        if not (before == listed() == whole):
+            return f"{before} became {listed()}"
+        state = (_format(data)["format"], index.schema(data), os.path.exists(os.path.join(data.cache, "used")))
+        return None if state == (format.VERSION, migrations.VERSION, False) else f"it is {state}"
+
+    copy()
+    whole = listed()
+    faults = on_copies("migrate", podium, ("migrate",), 1, copy)
+    assert not faults, "\n".join(faults)
 
 
 def test_26_any_command_may_come_first(old: DataDir, podium: Podium, test_dir: str) -> None:

@@ -6,16 +6,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from podium.paths import DataDir
 from podium.store import index
 from podium.testing.checks.leaks import reached
-from support import sweep
+from support import sweep, tracer
 from support.command import Podium
 from support.damage import podium_forked
+from support.injections import on_copies
 from support.snapshot import Scope
 from support.store_damage import CASES, content
 
@@ -68,15 +69,26 @@ def test_01_a_repair_that_is_killed_is_done_again(damaged: str, podium: Podium, 
     kinds = {kind for case in AT_ONCE for kind in CASES[case][1]}
     assert {f"fsck:repaired:{kind}#1" for kind in kinds} <= {*points}, "something was not repaired"
     wrong = []
-    chosen = sweep.sample(points, IN_CI)
-    for point in chosen:
+    row = "SIGKILL at a trace point of fsck --repair"
+    for point in sweep.todo(row, points, IN_CI):
         data = _copy(damaged, podium)
         before = content(data.root)
         podium.using(podium.binary, PODIUM_TRACE_KILL=point)("fsck", "--repair", check=-9)
         fault = _fault_after(podium, data, before)
         if fault is not None:
             wrong.append(f"{point}: {fault}")
-    sweep.record("SIGKILL at each trace point of fsck --repair", len(chosen), len(wrong))
+        sweep.record(row, point, fault)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.skipif(not tracer.SUPPORTED, reason="the tracer knows the registers of x86_64 alone")
+def test_28_a_call_of_a_repair_fails(damaged: str, podium: Podium) -> None:
+    def copy() -> Callable[[], str | None]:
+        data = _copy(damaged, podium)
+        before = content(data.root)
+        return lambda: _fault_after(podium, data, before)
+
+    wrong = on_copies("fsck --repair", podium, ("fsck", "--repair"), 1, copy)
     assert not wrong, "\n".join(wrong)
 
 

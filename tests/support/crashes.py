@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import time
+from typing import Any
 
 from support.command import Podium
+from support.damage import Answer, podium_forked
+from support.injections import let_end
 from support.snapshot import Scope, Snapshot, settled, snapshot
 
 FLY = ("--stage1", "fly", "--net", "host")
@@ -16,7 +19,6 @@ IMAGE_GC = ("image", "gc", "--grace-period", "0s")
 TRUE = ("box", "--exec", "/bin/true")
 # Nothing but its cgroup ends the first sleep when the supervisor is killed.
 SLEEP = ("box", "--exec", "/bin/sh", "--", "-c", "sleep 1000 & sleep 1000")
-CODES = {0, 1, 2, 3, 4, 5, 6, 7, 125}  # of docs/cli.md, where the app's own is 0
 
 
 class Act:
@@ -54,24 +56,44 @@ class Host:
         podium("image", "import", small, "--name", "box", "--exec", "/bin/true")
         return cls(podium, small, folder)
 
-    def prepare(self, *words: str) -> str:
+    def forked(self, *words: str, check: int | None = 0, killed_at: str | None = None) -> Answer:
+        """A podium command that is not what is tested: without starting an interpreter, if it needs none of its own."""
+        if self.podium.env:
+            ran = self.podium(*words, check=None)
+            done = Answer(ran.returncode, ran.stdout, ran.stderr)
+        else:
+            done = podium_forked(self.podium.argv(*words)[1:], killed_at)
+        assert check is None or done.code == check, f"{words} exited {done.code}: {done.out}{done.err}"
+        return done
+
+    def pods(self) -> list[dict[str, Any]]:
+        """What `list` says of the pods."""
+        pods: list[dict[str, Any]] = json.loads(self.forked("list", "--format", "json").out)["pods"]
+        return pods
+
+    def prepare(self, *words: str, stage1: tuple[str, ...] = FLY) -> str:
         """A prepared pod, by default one that sleeps; returns its uuid."""
-        return self.podium.out("prepare", *FLY, *(words or SLEEP))
+        return self.forked("prepare", *stage1, *(words or SLEEP)).out.strip()
 
-    def start(self, *words: str) -> str:
+    def start(self, *words: str, stage1: tuple[str, ...] = FLY) -> str:
         """A running pod, by default one that sleeps; returns its uuid."""
-        return self.podium.out("run", "--detach", *FLY, *(words or SLEEP))
+        return self.podium.out("run", "--detach", *stage1, *(words or SLEEP))
 
-    def exited(self) -> str:
+    def exited(self, stage1: tuple[str, ...] = FLY) -> str:
         """A pod that has ended; returns its uuid."""
-        uuid = self.start(*TRUE)
-        self.podium("wait", uuid)
+        uuid = self.prepare(*TRUE, stage1=stage1)
+        self.forked("run-prepared", uuid)
         return uuid
+
+    def stop_all(self) -> None:
+        """Stop the pods that run."""
+        for pod in self.pods():
+            if pod["state"] == "running":
+                self.forked("stop", pod["uuid"], check=None)
 
     def abandoned(self, stage1: tuple[str, ...] = FLY) -> None:
         """A pod whose supervisor was killed before it could clear up: its ledger lists what it holds."""
-        dying = self.podium.using(self.podium.binary, PODIUM_TRACE_KILL="run:ended")
-        dying("run", *stage1, *TRUE, check=125)
+        self.forked("run", *stage1, *TRUE, check=125, killed_at="run:ended")
 
     def another_rootfs(self) -> str:
         """The folder of an image that is new each time, or nothing would be unpacked."""
@@ -82,7 +104,7 @@ class Host:
     def unnamed(self) -> None:
         """An image that nothing names: another one has its name."""
         for _ in range(2):
-            self.podium("image", "import", self.another_rootfs(), "--name", "passing", "--exec", "/bin/true")
+            self.forked("image", "import", self.another_rootfs(), "--name", "passing", "--exec", "/bin/true")
 
     def folders(self) -> list[str]:
         """Those in which nothing may be left."""
@@ -101,17 +123,14 @@ class Host:
 
     def let_end(self) -> None:
         """Whoever works on the data directory ends by himself: a supervisor without its client, the rm of --rm."""
-        deadline = time.monotonic() + 20
-        while any(self.podium.dir in process.command for process in snapshot(()).processes.values()):
-            assert time.monotonic() < deadline, "a supervisor lives on"
-            time.sleep(0.01)
+        let_end(self.podium.dir)
 
     def wrong_after_gc(self, before: Snapshot, scope: Scope) -> str | None:
         """What is wrong once one gc is done; None: nothing is left, and no pod."""
         self.let_end()
-        done = self.podium(*GC, check=None)
-        pods = self.podium.json("list")["pods"]
+        done = self.forked(*GC, check=None)
+        pods = self.pods()
         left = settled(before, scope, self.folders())
-        if done.returncode or pods or left:
-            return f"gc exited {done.returncode} {done.stderr}, {pods}\n  " + "\n  ".join(left)
+        if done.code or pods or left:
+            return f"gc exited {done.code} {done.err}, {pods}\n  " + "\n  ".join(left)
         return None

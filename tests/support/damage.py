@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from podium import records
+from podium import records, trace
 
 OUTSIDE = "/etc/passwd"
 BYTES_OF_OUTSIDE = "root:x:0"
@@ -202,14 +202,19 @@ class Answer(NamedTuple):
     err: str
 
 
-def podium_forked(words: list[str]) -> Answer:
+def podium_forked(words: list[str], killed_at: str | None = None) -> Answer:
     """The podium command in a fork of this process, which has its modules already: milliseconds instead of a tenth.
 
     A command that hangs is ended, with code -14.
+
+    Args:
+        words: after the command's name.
+        killed_at: as PODIUM_TRACE_KILL has it.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if pid == 0:
+            trace._KILL = killed_at
             _become_podium(words, out.fileno(), err.fileno())
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         texts = []

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from podium.linux.loop import attached
-from support.snapshot import snapshot
+from support.injections import working
 from support.volatile import VolatileFile
 
 SIZE = 256 << 20
@@ -127,7 +127,7 @@ def _mount(image: str, folder: str) -> None:
 
 def _stop(folder: str) -> list[int]:
     """Stop the processes whose command line names the folder, and tell which."""
-    pids = [process.pid for process in snapshot(()).processes.values() if folder + "/" in process.command]
+    pids = working(folder + "/")
     for pid in pids:
         _signal(pid, signal.SIGSTOP)
     return pids
