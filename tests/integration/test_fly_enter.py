@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -114,14 +115,27 @@ def test_signals_reach_the_command(fly: Fly) -> None:
     assert client.returncode == 9
 
 
-def test_what_was_entered_ends_with_the_pod(fly: Fly) -> None:
-    uuid = fly.start("exec sleep 1000")
-    client = fly.podium.start("enter", uuid, "--", "sh", "-c", "echo ready; exec sleep 1000")
+def test_what_was_entered_ends_with_the_pod(either: Fly) -> None:
+    """It is killed, and told why; one that is killed by itself is told nothing."""
+    uuid = either.start("exec sleep 1000")
+    client = either.podium.start("enter", uuid, "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert client.stdout is not None
     assert client.stdout.readline() == "ready\n"
-    fly.podium("stop", uuid)
-    client.communicate(timeout=20)
-    assert client.returncode == 137
+    assert either.podium("enter", uuid, "--", "sh", "-c", "kill -9 $$", check=137).stderr == ""
+    either.podium("stop", uuid)
+    told = f"podium: the command was killed, since app 'box' of pod {uuid} has ended\n"
+    assert client.communicate(timeout=20) == ("", told) and client.returncode == 137
+
+
+def test_the_app_ends_before_the_command_has_begun(either: Fly) -> None:
+    uuid = either.start("exec sleep 1000")
+    stopping = either.podium.using(either.podium.binary, PODIUM_TRACE_STOP="enter:looked")
+    client = stopping.start("enter", uuid, "--", "true")
+    assert os.WIFSTOPPED(os.waitpid(client.pid, os.WUNTRACED)[1])
+    either.podium("stop", uuid)
+    client.send_signal(signal.SIGCONT)
+    out, err = client.communicate(timeout=20)
+    assert (client.returncode, out) == (125, "") and err.startswith(f"podium: app 'box' of pod {uuid} has ended\n")
 
 
 def test_a_killed_client_leaves_no_command_behind(fly: Fly) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from podium.actions import observe
@@ -15,16 +16,20 @@ from podium.paths import DEFAULT_CGROUP
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, status
 from podium.stage1.dispatch import Dispatcher
+from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Sequence
     from typing import Any
+
+    from podium.linux.procs import Process
 else:
     import _signal as signal
 
 _HELD = 2.0  # seconds that another command may have an ended pod to itself
+_END_TOGETHER = 0.5  # seconds between the kernel's ends of a command and of the app beside which it ran
 
 
 def _running(context: Context, ref: str) -> PodInfo:
@@ -102,10 +107,12 @@ def _stop_without_plugin(context: Context, info: PodInfo) -> None:
 def enter(context: Context, ref: str, app: str | None, command: Sequence[str], tty: bool) -> int:
     """Run a command in a running pod, beside an app and restricted as it is; returns its exit code.
 
+    A command that was killed because the app has ended has 137, and a line on standard error says so.
+
     Raises:
         NotFound: no such app.
         BadUsage: the pod has several apps and none was named.
-        WrongState: the pod does not run.
+        WrongState: the pod does not run, or the app has ended before the command could be started.
     """
     info = _running(context, ref)
     names = [a.name for a in info.apps]
@@ -122,11 +129,29 @@ def enter(context: Context, ref: str, app: str | None, command: Sequence[str], t
     with streams() as stdio, Dispatcher(context.data, context.config) as dispatcher:
         worker = dispatcher.new_worker(dispatcher.require(envelope), keep=stdio)
     request = {"app": app, "command": list(command), "tty": tty, "stdio": list(stdio)}
+    beside = status.read_app(info.path, app).process
+    trace("enter:looked")
     try:
         with signals_forwarded(worker):
-            return int(worker.call("enter", info.path, None, request))
+            code = int(worker.call("enter", info.path, None, request))
+    except PodiumError as e:  # it may have missed what went away under its hands
+        if e.exit_code in (126, 127) or not _ended(beside):
+            raise
+        raise WrongState(
+            f"app {app!r} of pod {info.uuid} has ended", hint="see 'podium status'", subject=info.uuid
+        ) from e
     finally:
         worker.close()
+    if code == 128 + signal.SIGKILL and _ended(beside):
+        print(f"podium: the command was killed, since app {app!r} of pod {info.uuid} has ended", file=sys.stderr)
+    return code
+
+
+def _ended(app: Process | None) -> bool:
+    """Whether an app has ended, or does at this moment."""
+    from podium.linux import procs
+
+    return app is not None and procs.wait_end(app, _END_TOGETHER)
 
 
 def remove(context: Context, ref: str, force: bool) -> None:
