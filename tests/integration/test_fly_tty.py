@@ -14,6 +14,7 @@ from support.fly import Fly, until
 from support.terminal import Screen
 
 Open = Callable[..., Screen]
+KIND = os.environ.get("TERM", "xterm")
 
 
 @pytest.fixture
@@ -35,8 +36,9 @@ def _run(fly: Fly, screen: Open, command: str, **size: int) -> Screen:
 
 
 def test_the_app_has_a_terminal_of_its_own(fly: Fly, screen: Open) -> None:
-    shown = _run(fly, screen, "test -t 0 && test -t 1 && test -t 2 && tty; exec 3<>/dev/tty && echo control; exit 7")
-    shown.until("control")
+    script = "test -t 0 && test -t 1 && test -t 2 && tty; exec 3<>/dev/tty && echo control of $TERM; exit 7"
+    shown = _run(fly, screen, script)
+    shown.until(f"control of {KIND}\r\n")
     assert shown.end() == 7
     assert termios.tcgetattr(shown.slave) == shown.settings
 
@@ -153,11 +155,13 @@ def test_tty_needs_a_terminal_and_a_foreground(fly: Fly) -> None:
 def test_enter_with_a_terminal(fly: Fly, screen: Open) -> None:
     uuid = fly.start("exec sleep 1000")
     shown = screen(
-        "enter", "--tty", uuid, "--", "sh", "-c", "tty; stty size; read x; echo got $x; exit 6", rows=20, columns=60
+        *("enter", "--tty", uuid, "--", "sh", "-c", "tty; stty size; read x; echo got $x in $TERM; exit 6"),
+        rows=20,
+        columns=60,
     )
     shown.until("20 60")
     shown.send("keys\n")
-    shown.until("got keys")
+    shown.until(f"got keys in {KIND}\r\n")
     assert shown.end() == 6
     assert termios.tcgetattr(shown.slave) == shown.settings
     assert fly.app(uuid)["state"] == "running"

@@ -55,6 +55,24 @@ def test_masked_and_read_only_paths(fly: Fly, stage1: str) -> None:
     assert "Read-only file system" in done.stderr
 
 
+def test_masked_and_read_only_paths_are_the_app_s_own(fly: Fly) -> None:
+    isolators = [
+        {"name": "podium/masked-paths", "value": {"set": ["/proc/meminfo"]}},
+        {"name": "podium/readonly-paths", "value": {"set": ["/dev"]}},
+    ]
+    fly.image("confined", source=fly.rootfs, isolators=isolators)
+    show = "wc -c < /proc/meminfo; touch /dev/made 2>/dev/null && echo writable || echo fixed"
+    uuid = fly.podium.out(
+        *("run", "-d", "--net", "none", "confined", "--name", "a", "--", "-c", show),
+        *("---", "box", "--name", "b", "--", "-c", show),
+    )
+    fly.podium("wait", uuid)
+    logged = fly.podium.out("logs", uuid).splitlines()
+    assert [line for line in logged if line.startswith("a: ")] == ["a: 0", "a: fixed"]
+    size, writable = (line for line in logged if line.startswith("b: "))
+    assert int(size.partition(" ")[2]) > 0 and writable == "b: writable"
+
+
 def test_sysctls_are_the_pod_s_own(fly: Fly) -> None:
     wanted = {"net.ipv4.ip_forward": "1", "kernel.shmmni": "77", "net/ipv4/ip_default_ttl": "33"}
     names = ("net/ipv4/ip_forward", "kernel/shmmni", "net/ipv4/ip_default_ttl")

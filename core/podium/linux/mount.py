@@ -53,6 +53,8 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
 CLONE_NEWNS = 0x20000
 
+NO_ROOT_MOUNT = "'mount --bind DIR DIR' before 'chroot DIR'"
+
 # mount(2) copies one page of options, and ends what is longer there without a word.
 MAX_OPTIONS = 4095
 
@@ -130,11 +132,7 @@ def bind(source: str | int, target: str | int, *, recursive: bool = False, read_
     Raises:
         OSError: of open_tree(2), move_mount(2), mount_setattr(2) or mount(2).
     """
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
-    if isinstance(source, int):
-        tree = syscalls.open_tree(source, "", flags | AT_EMPTY_PATH)
-    else:
-        tree = syscalls.open_tree(AT_FDCWD, source, flags)
+    tree = clone(source, recursive=recursive)
     try:
         done = not read_only or _set_read_only(tree, recursive)
         attach(tree, target)
@@ -142,6 +140,18 @@ def bind(source: str | int, target: str | int, *, recursive: bool = False, read_
             _remount_read_only(tree, recursive)
     finally:
         os.close(tree)
+
+
+def clone(source: str | int, *, recursive: bool = False) -> int:
+    """A detached copy of the mount at `source`, with its flags, for `attach`; the caller closes it.
+
+    Raises:
+        OSError: of open_tree(2).
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    if isinstance(source, int):
+        return syscalls.open_tree(source, "", flags | AT_EMPTY_PATH)
+    return syscalls.open_tree(AT_FDCWD, source, flags)
 
 
 def _set_read_only(tree: int, recursive: bool) -> bool:
@@ -175,9 +185,31 @@ def set_propagation(target: str, flags: int) -> None:
 
 
 def unshare_mounts() -> None:
-    """Gives this process its own mounts: the host's later ones still arrive, none of its own reach the host."""
-    syscalls.unshare(CLONE_NEWNS)
-    set_propagation("/", MS_SLAVE | MS_REC)
+    """Gives this process its own mounts: the host's later ones still arrive, none of its own reach the host.
+
+    Raises:
+        HostLacks: the privilege, or a root folder that is a mount point, whose mount can be kept from telling the host.
+    """
+    try:
+        syscalls.unshare(CLONE_NEWNS)
+        set_propagation("/", MS_SLAVE | MS_REC)
+    except OSError as error:
+        from podium.errors import HostLacks
+
+        if error.errno == errno.EPERM:
+            raise HostLacks("podium may make no mount namespace", hint="see 'podium stage1 check'") from None
+        if error.errno == errno.EINVAL:
+            raise HostLacks("the root folder is no mount point, as in a chroot", hint=NO_ROOT_MOUNT) from None
+        raise
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether something is mounted exactly there (statx(2), Linux 5.8)."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return bool(syscalls.statx(fd, "", AT_EMPTY_PATH, 0).attributes & syscalls.STATX_ATTR_MOUNT_ROOT)
+    finally:
+        os.close(fd)
 
 
 class MountEntry(NamedTuple):

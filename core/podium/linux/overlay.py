@@ -60,6 +60,8 @@ def mount_overlay(
 ) -> None:
     """Mounts an overlay: the first of `lowers` is the topmost; without `upper` and `work` at least two are needed.
 
+    Device nodes in it can't be opened.
+
     Args:
         target: a path, or an O_PATH descriptor.
         read_only: only this mount is, not what is below.
@@ -118,7 +120,8 @@ def _configure(options: Sequence[tuple[str, str]], volatile: bool, read_only: bo
             syscalls.fsconfig(fs, FSCONFIG_CMD_CREATE)
         except OSError as error:
             raise OSError(error.errno, _complaint(fs, str(error.strerror)), error.filename) from error
-        return syscalls.fsmount(fs, FSMOUNT_CLOEXEC, mount.MOUNT_ATTR_RDONLY if read_only else 0)
+        attributes = mount.MOUNT_ATTR_NODEV | (mount.MOUNT_ATTR_RDONLY if read_only else 0)
+        return syscalls.fsmount(fs, FSMOUNT_CLOEXEC, attributes)
     finally:
         os.close(fs)
 
@@ -148,7 +151,7 @@ def _mount_at_once(
     for key, value in options:
         if key != "lowerdir+":
             data += f",{key}={value}"
-    flags = mount.MS_RDONLY if read_only else 0
+    flags = mount.MS_NODEV | (mount.MS_RDONLY if read_only else 0)
     if volatile:
         try:
             mount.mount("overlay", target, "overlay", flags, data + ",volatile")

@@ -5,19 +5,57 @@ from __future__ import annotations
 import os
 
 from podium.errors import HostLacks
-from podium.linux import hierarchies, limits
+from podium.linux import caps, hierarchies, limits, mount, namespaces, syscalls
 from podium.linux.seccomp import build_filter
 from podium.types import Finding
 
+# Without these nothing works: mounts and namespaces, chroot, owners of files, users of apps, ends of their processes.
+_NEEDED = ("SYS_ADMIN", "SYS_CHROOT", "CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "SETPCAP", "KILL")
+NO_CHROOT = "start podium from the root of its mount namespace, as in a container; the stage1 fly can do without"
+
 
 def common_findings() -> list[Finding]:
-    """root, kernel, cgroups, block limits, overlay, libseccomp."""
-    return [_root(), _kernel(), _cgroups(), _block_limits(), _overlay(), _seccomp()]
+    """root, kernel, mounts, cgroups, block limits, overlay, libseccomp."""
+    return [_root(), _kernel(), _mounts(), _cgroups(), _block_limits(), _overlay(), _seccomp()]
+
+
+def chroot_finding() -> Finding:
+    """For a stage1 whose sandbox has a mount namespace with another root than podium's."""
+    ok = not in_chroot()
+    return Finding(
+        name="chroot", ok=ok, message="podium is in none" if ok else "podium runs in a chroot", hint=NO_CHROOT
+    )
+
+
+def in_chroot() -> bool:
+    """Whether podium's root folder is not its mount namespace's: setns(2) changes back to that."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            before = _place("/")
+            namespaces.setns(os.open("/proc/self/ns/mnt", os.O_RDONLY), namespaces.CLONE_NEWNS)
+            os._exit(_place("/") != before)
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1] != 0
+
+
+def _place(path: str) -> tuple[int, int]:
+    return syscalls.mount_id(syscalls.AT_FDCWD, path, 0), os.stat(path).st_ino
 
 
 def _root() -> Finding:
-    ok = os.geteuid() == 0
-    return Finding(name="root", ok=ok, message="uid 0" if ok else f"uid {os.geteuid()}", hint="run podium as root")
+    uid = os.geteuid()
+    lacking = [f"CAP_{name}" for name in _NEEDED if not caps.parse([name]) <= caps.current()["effective"]]
+    message = f"uid {uid}" + (f", without {', '.join(lacking)}" if uid == 0 and lacking else "")
+    hint = "run podium as root, and not in a container that takes root's privileges away"
+    return Finding(name="root", ok=uid == 0 and not lacking, message=message, hint=hint)
+
+
+def _mounts() -> Finding:
+    ok = mount.is_mount_point("/")
+    message = "the root folder is a mount point" if ok else "the root folder is no mount point, as in a chroot"
+    return Finding(name="mounts", ok=ok, message=message, hint=mount.NO_ROOT_MOUNT)
 
 
 def _kernel() -> Finding:

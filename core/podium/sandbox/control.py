@@ -97,7 +97,7 @@ def enter(
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until there is a command to pass them on to
     if request.tty:
         terminal = Terminal(request.stdio[0], request.stdio[1], ptmx)
-        pid = apps.start(launch, namespaces, (terminal.app_end,) * 3, terminal=True)
+        pid = apps.start(launch.at_terminal(), namespaces, (terminal.app_end,) * 3, terminal=True)
         return _serve_terminal(terminal, pid, caller)
     pid = apps.start(launch, namespaces, request.stdio)
     forward_signals(pid, caller)

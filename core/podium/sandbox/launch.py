@@ -47,6 +47,11 @@ class Launch(NamedTuple):
     oom_score_adj: int | None
     cgroup: str
 
+    def at_terminal(self) -> Launch:
+        """The same at a terminal, of podium's caller's kind unless the app says which."""
+        kind = {"TERM": os.environ.get("TERM", "xterm")}
+        return self._replace(environment={**kind, **self.environment})
+
     def to_json(self) -> dict[str, Any]:
         """As it is kept in the pod's stage1/apps/<app>.json."""
         return {

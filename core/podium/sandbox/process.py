@@ -80,6 +80,8 @@ class AppProcess:
         self._remote = remote(sandbox)
         self._launch: Launch = launch_of(self._pod, self._app, sandbox)
         launches.write(self._pod.stage1_dir, self.name, self._launch)
+        if terminal is not None:
+            self._launch = self._launch.at_terminal()
         cgroup.create(self._launch.cgroup)
         limits = None if self._remote else limits_of(self._app.isolators, self._pod.dir)
         if limits is not None:

@@ -56,6 +56,8 @@ def _supports_overlay(pod: Pod, base: str) -> bool:
 def assemble(pod: Pod, app: App, ids: int = 0) -> str:
     """Mount the app's rootfs in the caller's (private) mount namespace; returns its path.
 
+    Whatever device nodes the image has: those of /dev are the stage1's business, and no other can be opened.
+
     Args:
         pod: the pod.
         app: the app.
@@ -71,7 +73,8 @@ def assemble(pod: Pod, app: App, ids: int = 0) -> str:
         lower = app.rootfs if ids == 0 else _mapped(app, base, upper, ids)
         overlay.mount_overlay(target, [lower], upper, os.path.join(base, "work"), volatile=True)
     else:
-        mount.bind(target, target, recursive=True)  # a mount of its own, to be made read-only or to carry others
+        mount.bind(target, target, recursive=True)  # a mount of its own, to carry flags and other mounts
+        _remount(target, 0)
     return target
 
 
@@ -109,4 +112,9 @@ def assemble_ended(pod: Pod, app: App) -> str:
 
 def make_read_only(target: str) -> None:
     """Let nobody write to an assembled rootfs any more; what is mounted below keeps its own flags."""
-    mount.mount("none", target, None, mount.MS_REMOUNT | mount.MS_BIND | mount.MS_RDONLY)
+    _remount(target, mount.MS_RDONLY)
+
+
+def _remount(target: str, flags: int) -> None:
+    kept = os.statvfs(target).f_flag & (mount.MS_NOSUID | mount.MS_NOEXEC)  # which have the same numbers there
+    mount.mount("none", target, None, mount.MS_REMOUNT | mount.MS_BIND | mount.MS_NODEV | kept | flags)

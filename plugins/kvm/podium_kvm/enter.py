@@ -48,7 +48,8 @@ def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], call
 
     control.running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or control.SHELL)
-    made = program.build(launch._replace(cgroup=request.app), terminal=request.tty)
+    launch = launch._replace(cgroup=request.app)
+    made = program.build(launch.at_terminal() if request.tty else launch, terminal=request.tty)
     if not select.select([ends["ctl"]], [], [], _READY_TIMEOUT)[0]:
         raise Failed("the guest does not answer", hint="see 'podium status'", subject=pod.uuid)
     note = os.memfd_create("podium-enter")

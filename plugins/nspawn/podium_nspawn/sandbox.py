@@ -5,14 +5,16 @@ from __future__ import annotations
 import _socket
 import os
 import select
+import stat
 import time
 
 from podium.errors import Failed, HostLacks
 from podium.linux import caps, cgroup, mount, namespaces, procs, signals
 from podium.linux.procs import Process
-from podium.linux.resolve import ensure_mountpoint, open_dir
+from podium.linux.resolve import ensure_mountpoint, open_dir, open_in_root
 from podium.net import files
 from podium.sandbox import paths, rootfs, volumes
+from podium.sandbox.check import NO_CHROOT, in_chroot
 from podium.sandbox.idrange import IdRange
 from podium.types import App, NetworkSetup, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
@@ -27,10 +29,12 @@ else:
 
 START_TIMEOUT, END_TIMEOUT = 30.0, 10.0  # seconds
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
-_OWN_FOLDERS = ("/proc", "/sys", "/dev")
+OWN_FOLDERS = ("/proc", "/sys", "/dev")
 _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
 _SYSTEMD_RUN = "/run/systemd"
 _MACHINE_RUN = f"{_SYSTEMD_RUN}/nspawn"
+# A node of the host's disk could be opened in /dev: docs/adr/0030-devices-of-containers.md.
+_CAPABILITIES = tuple(name for name in caps.DEFAULT_NAMES if name != "CAP_MKNOD")
 
 
 def kinds(pod: Pod) -> tuple[str, ...]:
@@ -73,8 +77,8 @@ class NspawnSandbox:
 
     @property
     def default_capabilities(self) -> Sequence[str] | None:
-        """The specification's default set (appc ace.md, os/linux/capabilities-retain-set)."""
-        return caps.DEFAULT_NAMES
+        """The specification's default set (appc ace.md, os/linux/capabilities-retain-set), without CAP_MKNOD."""
+        return _CAPABILITIES
 
     @property
     def ptmx(self) -> str:
@@ -167,7 +171,7 @@ class NspawnSandbox:
         path = rootfs.assemble(self._pod, app, self.ids)
         root = open_dir(path)
         try:
-            for folder in _OWN_FOLDERS:
+            for folder in OWN_FOLDERS:
                 os.close(ensure_mountpoint(root, folder, True))
             for source, inside in self._files():
                 target = ensure_mountpoint(root, inside, False)
@@ -265,13 +269,19 @@ class NspawnSandbox:
                         return leader
                 elif pidfd in ready:
                     raise Failed(
-                        "systemd-nspawn ended before the sandbox was ready",
-                        hint="what it said is in the pod's plugin.log; see 'podium stage1 check nspawn'",
+                        f"systemd-nspawn ended before the sandbox was ready{self._last_words()}",
+                        hint="see 'podium stage1 check nspawn'",
                         subject=self._pod.uuid,
                     )
         finally:
             os.close(pidfd)
         raise Failed(f"systemd-nspawn was not ready within {START_TIMEOUT:g} s", subject=self._pod.uuid)
+
+    def _last_words(self) -> str:
+        """What nspawn has said last: with --rm nobody finds the pod's plugin.log."""
+        with open(os.path.join(self._pod.dir, "plugin.log"), encoding="utf-8", errors="replace") as f:
+            said = [line.strip() for line in f if line.strip()]
+        return f": {said[-1][:300]}" if said else ""
 
     def _in_sandbox(self, kinds: Sequence[str], work: Callable[[], None]) -> None:
         """Do something in a child that has joined some of the sandbox's namespaces.
@@ -290,24 +300,49 @@ class NspawnSandbox:
             finally:
                 os._exit(1)
         if os.waitpid(pid, 0)[1] != 0:
-            raise Failed("the sandbox could not be made ready for its apps; see the pod's plugin.log")
+            if in_chroot():  # from where the sandbox's root can't be reached by its namespaces
+                raise HostLacks("podium runs in a chroot, where nspawn can't be used", hint=NO_CHROOT)
+            raise Failed(f"the sandbox could not be made ready for its apps{self._last_words()}")
 
     def _share_kernel_folders(self) -> None:
-        """Inside: the apps see the sandbox's own /proc, /sys and /dev, as nspawn made them."""
+        """Inside: the apps see the sandbox's own /proc, /sys and /dev, as nspawn made them, and volumes in /dev."""
+        mount.set_propagation(
+            "/", mount.MS_PRIVATE | mount.MS_REC
+        )  # what is mounted there for one is not for the others
         for app in self._pod.apps:
             root = open_dir(app_root(app.name))
-            for folder in _OWN_FOLDERS:
+            devices = {m.target: _volume_at(root, m.target) for m in app.mounts if m.target.startswith("/dev/")}
+            for folder in OWN_FOLDERS:
                 target = ensure_mountpoint(root, folder, True)
                 mount.bind(folder, target, recursive=True)
                 os.close(target)
+            for place, volume in devices.items():
+                target = ensure_mountpoint(root, place, stat.S_ISDIR(os.fstat(volume).st_mode))
+                mount.attach(volume, target)
+                os.close(target)
+                os.close(volume)
             paths.confine_paths(app, root)
             os.close(root)
 
 
-def busybox() -> str:
-    """Path of a static busybox, the placeholder's program. Raises HostLacks."""
+def _volume_at(root: int, target: str) -> int:
+    """A volume that was mounted where another mount is to hide it."""
+    place = open_in_root(root, target, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount.clone(place, recursive=True)
+    finally:
+        os.close(place)
+
+
+def program(name: str, package: str) -> str:
+    """Path of a program. Raises HostLacks."""
     for folder in os.get_exec_path():  # as shutil.which, whose import takes 3 ms
-        path = os.path.join(folder, "busybox")
+        path = os.path.join(folder, name)
         if os.access(path, os.X_OK):
             return path
-    raise HostLacks("busybox is not installed", hint="apt-get install busybox-static", subject="busybox")
+    raise HostLacks(f"{name} is not installed", hint=f"apt-get install {package}", subject=name)
+
+
+def busybox() -> str:
+    """Path of a static busybox, the placeholder's program. Raises HostLacks."""
+    return program("busybox", "busybox-static")
