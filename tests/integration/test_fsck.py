@@ -88,14 +88,17 @@ def _try(data: DataDir, podium: Podium, case: str) -> None:
 
 
 def test_damage_is_found_and_repaired(base: str, podium: Podium) -> None:
+    """In memory, where nothing waits for a disk, and a copy goes with its mount."""
     failed = []
+    os.mkdir(podium.dir)
     for case in CASES:
-        data = _copy(base, podium)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", podium.dir], check=True)
         try:
-            _try(data, podium, case)
+            _try(_copy(base + "/.", podium), podium, case)
         except AssertionError as e:
             failed.append(f"{case}: {e}")
-        shutil.rmtree(data.root)
+        finally:
+            subprocess.run(["umount", podium.dir], check=True)
     assert not failed, "\n".join(failed)
 
 
