@@ -60,7 +60,10 @@ def test_nspawn_that_fails_has_the_last_word(box: Podium, test_dir: str) -> None
 def test_root_without_its_privileges(box: Podium, test_dir: str) -> None:
     there = _where(box, test_dir, 'exec capsh --drop=cap_sys_admin,cap_chown -- -c \'exec "$0" "$@"\'')
     assert "uid 0, without CAP_SYS_ADMIN, CAP_CHOWN" in _lacks(there)["root"]
-    assert "may make no mount namespace" in there("run", "--rm", "--net", "none", "box", check=125).stderr
+    assert "podium may mount nothing" in there("prepare", "--net", "none", "box", check=7).stderr
+    uuid = box.out("prepare", "--net", "none", "box", "--", "true")
+    assert "podium may make no mount namespace" in there("run-prepared", uuid, check=125).stderr
+    box("run", "--rm", "--net", "none", "box", "--", "true")
 
 
 @pytest.mark.parametrize("setup", [CHROOT, BARE_CHROOT])

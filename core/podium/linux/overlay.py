@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from podium.errors import HostLacks
 from podium.linux import mount, syscalls
 from podium.linux.syscalls import (
     FSCONFIG_CMD_CREATE,
@@ -169,6 +170,7 @@ def supports_overlay(folder: str) -> bool:
 
     Raises:
         OSError: the folder can't be written to.
+        HostLacks: podium lacks the privilege.
     """
     from podium.linux.tree import remove_tree
 
@@ -193,7 +195,9 @@ def _works(base: str) -> bool:
         layers = [(key, paths.by_link(os.path.join(base, key[:-3]))) for key in ("lowerdir", "upperdir", "workdir")]
         try:
             fd = _configure(layers, True)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EPERM:  # of podium's, not of the file system's
+                raise HostLacks("podium may mount nothing", hint="see 'podium stage1 check'") from None
             fd = _configure(layers, False)
         os.unlink("removed", dir_fd=fd)
         os.rmdir("renamed", dir_fd=fd)
