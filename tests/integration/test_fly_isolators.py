@@ -1,4 +1,4 @@
-"""What confines an app under fly, by its effect."""
+"""What confines an app under fly, by its effect; what the kernel has to enforce, under nspawn too."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ MKDIR = ("mkdir", "mkdirat")
 
 
 @pytest.mark.parametrize("errno", ["EPERM", "ENOSPC", "ENOSYS", ""])
-def test_a_removed_system_call_fails_with_its_errno(fly: Fly, errno: str) -> None:
+def test_a_removed_system_call_fails_with_its_errno(either: Fly, errno: str) -> None:
     words = ",".join(["mode=remove", *([f"errno={errno}"] if errno else []), *MKDIR])
-    done = fly.run("mkdir /x; echo $?; echo still here", "--seccomp", words)
+    done = either.run("mkdir /x; echo $?; echo still here", "--seccomp", words)
     code, *rest = done.stdout.splitlines()
     assert rest == ["still here"]
     if errno:
@@ -185,30 +185,30 @@ def _read(folder: str, name: str) -> str:
         return f.read().strip()
 
 
-def test_too_much_memory_is_killed_and_said_so(fly: Fly) -> None:
-    command = fly.argv("run", "exec tail /dev/zero", "--memory", "64Mi", pod=("--name", "x"))
-    done = fly.podium(*command, check=137)
+def test_too_much_memory_is_killed_and_said_so(either: Fly) -> None:
+    command = either.argv("run", "exec tail /dev/zero", "--memory", "64Mi", pod=("--name", "x"))
+    done = either.podium(*command, check=137)
     assert "memory" in done.stderr
-    app = fly.app("x")
+    app = either.app("x")
     assert (app["signal"], app["exit_code"]) == ("SIGKILL", 137) and "memory" in app["message"]
 
 
-def test_a_child_that_uses_too_much_memory_is_killed_alone(fly: Fly) -> None:
-    done = fly.run("sh -c 'exec tail /dev/zero'; echo $?", "--memory", "64Mi")
+def test_a_child_that_uses_too_much_memory_is_killed_alone(either: Fly) -> None:
+    done = either.run("sh -c 'exec tail /dev/zero'; echo $?", "--memory", "64Mi")
     assert done.stdout == "137\n"
 
 
-def test_a_fork_beyond_pids_is_refused(fly: Fly) -> None:
+def test_a_fork_beyond_pids_is_refused(either: Fly) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo done"
-    done = fly.run(script, "--pids", "4", check=None)
+    done = either.run(script, "--pids", "4", check=None)
     assert "can't fork" in done.stderr and done.returncode != 0
 
 
-def test_limits_stand_in_the_apps_cgroup(fly: Fly) -> None:
+def test_limits_stand_in_the_apps_cgroup(either: Fly) -> None:
     options = ("--memory", "64Mi", "--cpu", "200m", "--cpu-shares", "512", "--pids", "20")
-    uuid = fly.start("exec sleep 1000", *options)
+    uuid = either.start("exec sleep 1000", *options)
     at = hierarchies.current()
-    memory, cpu, pids = (_cgroup(fly, uuid, c) for c in ("memory", "cpu", "pids"))
+    memory, cpu, pids = (_cgroup(either, uuid, c) for c in ("memory", "cpu", "pids"))
     assert _read(memory, "memory.max" if at.is_v2(memory) else "memory.limit_in_bytes") == str(64 << 20)
     assert _read(pids, "pids.max") == "20"
     if at.is_v2(cpu):
@@ -218,13 +218,13 @@ def test_limits_stand_in_the_apps_cgroup(fly: Fly) -> None:
         quota, period = (int(_read(cpu, f"cpu.cfs_{what}_us")) for what in ("quota", "period"))
         assert _read(cpu, "cpu.shares") == "512"
     assert quota * 5 == period
-    pid = fly.app(uuid)["pid"]
+    pid = either.app(uuid)["pid"]
     assert str(pid) in _read(memory, "cgroup.procs").split()
 
 
-def test_a_fifth_of_a_processor_is_throttled(fly: Fly) -> None:
-    uuid = fly.start("i=0; while :; do i=$((i+1)); done", "--cpu", "200m")
-    folder = _cgroup(fly, uuid, "cpu")
+def test_a_fifth_of_a_processor_is_throttled(either: Fly) -> None:
+    uuid = either.start("i=0; while :; do i=$((i+1)); done", "--cpu", "200m")
+    folder = _cgroup(either, uuid, "cpu")
 
     def throttled() -> int:
         return int(re.search(r"nr_throttled (\d+)", _read(folder, "cpu.stat"))[1])  # type: ignore[index]
@@ -233,13 +233,13 @@ def test_a_fifth_of_a_processor_is_throttled(fly: Fly) -> None:
 
 
 @pytest.mark.parametrize("user", ["root", "app"])
-def test_all_at_once(fly: Fly, user: str) -> None:
+def test_all_at_once(either: Fly, user: str) -> None:
     options = (
         *("--caps-retain", "CHOWN", "--no-new-privileges", "--seccomp", "mode=remove,errno=EPERM,reboot"),
         *("--rlimit", "NOFILE=64:64", "--oom-score-adj", "10", "--memory", "64Mi", "--cpu", "900m", "--pids", "9"),
         *("--user", user, "--readonly-rootfs", "--working-dir", "/tmp"),
     )
-    shown = fly.out("cat /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj; pwd", *options)
+    shown = either.out("cat /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj; pwd", *options)
     assert shown.splitlines()[-3:] == ["64", "10", "/tmp"]
     for line in ("NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000001"):
         assert line in shown

@@ -1,4 +1,4 @@
-"""A terminal for an app under fly, at a real one."""
+"""A terminal for an app under fly, at a real one; what the sandbox has a part in, under nspawn too."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _run(fly: Fly, screen: Open, command: str, **size: int) -> Screen:
     return screen(*fly.argv("run", command, pod=("--rm", "--tty")), **size)
 
 
-def test_the_app_has_a_terminal_of_its_own(fly: Fly, screen: Open) -> None:
+def test_the_app_has_a_terminal_of_its_own(either: Fly, screen: Open) -> None:
     script = "test -t 0 && test -t 1 && test -t 2 && tty; exec 3<>/dev/tty && echo control of $TERM; exit 7"
-    shown = _run(fly, screen, script)
+    shown = _run(either, screen, script)
     shown.until(f"control of {KIND}\r\n")
     assert shown.end() == 7
     assert termios.tcgetattr(shown.slave) == shown.settings
@@ -58,9 +58,9 @@ def test_end_of_file_ends_a_reader(fly: Fly, screen: Open) -> None:
     assert shown.end() == 0
 
 
-def test_the_window_size_is_the_callers_and_follows_it(fly: Fly, screen: Open) -> None:
+def test_the_window_size_is_the_callers_and_follows_it(either: Fly, screen: Open) -> None:
     script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done"
-    shown = _run(fly, screen, script, rows=33, columns=101)
+    shown = _run(either, screen, script, rows=33, columns=101)
     shown.until("33 101")
     shown.resize(44, 99)
     shown.until("44 99")
@@ -77,11 +77,11 @@ def test_interrupt_key_goes_to_the_app_alone(fly: Fly, screen: Open) -> None:
     assert termios.tcgetattr(shown.slave) == shown.settings
 
 
-def test_job_control(fly: Fly, screen: Open) -> None:
-    shown = screen("run", "--rm", "--stage1", "fly", "--tty", "box", "--environment", "PS1=% ", "--", "-i")
+def test_job_control(either: Fly, screen: Open) -> None:
+    shown = screen("run", "--rm", *either.stage1, "--tty", "box", "--environment", "PS1=% ", "--", "-i")
     shown.until("% ")
     shown.send("sleep 77\n")
-    until(lambda: _runs(fly, b"77"), "sleep runs")
+    until(lambda: _runs(either, b"77"), "sleep runs")
     shown.send("\x1a")
     shown.until("Stopped")
     shown.send("jobs; kill %1; fg %1\n")
@@ -134,14 +134,14 @@ def test_a_killed_client_gives_the_terminal_back(fly: Fly, screen: Open) -> None
     until(lambda: termios.tcgetattr(shown.slave) == shown.settings, "the terminal is as it was")
 
 
-def test_a_killed_supervisor_gives_the_terminal_back(fly: Fly, screen: Open) -> None:
-    shown = screen(*fly.argv("run", "echo ready; exec sleep 1000", pod=("--tty", "--name", "x")))
+def test_a_killed_supervisor_gives_the_terminal_back(either: Fly, screen: Open) -> None:
+    shown = screen(*either.argv("run", "echo ready; exec sleep 1000", pod=("--tty", "--name", "x")))
     shown.until("ready")
-    until(lambda: fly.status("x")["pid"], "the supervisor is known")
-    os.kill(fly.status("x")["pid"], signal.SIGKILL)
+    until(lambda: either.status("x")["pid"], "the supervisor is known")
+    os.kill(either.status("x")["pid"], signal.SIGKILL)
     assert shown.end() == 125
     assert termios.tcgetattr(shown.slave) == shown.settings
-    fly.podium("gc", "--grace-period", "0s")
+    either.podium("gc", "--grace-period", "0s")
 
 
 def test_tty_needs_a_terminal_and_a_foreground(fly: Fly) -> None:
@@ -152,8 +152,8 @@ def test_tty_needs_a_terminal_and_a_foreground(fly: Fly) -> None:
     assert not fly.podium.pods()
 
 
-def test_enter_with_a_terminal(fly: Fly, screen: Open) -> None:
-    uuid = fly.start("exec sleep 1000")
+def test_enter_with_a_terminal(either: Fly, screen: Open) -> None:
+    uuid = either.start("exec sleep 1000")
     shown = screen(
         *("enter", "--tty", uuid, "--", "sh", "-c", "tty; stty size; read x; echo got $x in $TERM; exit 6"),
         rows=20,
@@ -164,15 +164,15 @@ def test_enter_with_a_terminal(fly: Fly, screen: Open) -> None:
     shown.until(f"got keys in {KIND}\r\n")
     assert shown.end() == 6
     assert termios.tcgetattr(shown.slave) == shown.settings
-    assert fly.app(uuid)["state"] == "running"
+    assert either.app(uuid)["state"] == "running"
 
 
-def test_enter_with_a_terminal_runs_a_shell_with_job_control(fly: Fly, screen: Open) -> None:
-    uuid = fly.start("exec sleep 1000", "--environment", "PS1=% ")
+def test_enter_with_a_terminal_runs_a_shell_with_job_control(either: Fly, screen: Open) -> None:
+    uuid = either.start("exec sleep 1000", "--environment", "PS1=% ")
     shown = screen("enter", "--tty", uuid)
     shown.until("% ")
     shown.send("sleep 77\n")
-    until(lambda: _runs(fly, b"77"), "sleep runs")
+    until(lambda: _runs(either, b"77"), "sleep runs")
     shown.send("\x03")
     shown.until("% ")
     shown.send("exit 4\n")

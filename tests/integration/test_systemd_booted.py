@@ -67,11 +67,42 @@ done
 say gc-done show podium-gc
 say timer-waits systemctl list-timers podium-gc.timer --no-legend --no-pager
 say gone podium list --format json
+
+mkdir -p /etc/podium
+printf '[cgroup]\nparent = "system.slice/podium.service"\n[nspawn]\nregister = true\n' > /etc/podium/config.toml
+printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nDelegate=yes\nExecStart=/bin/true\n' > $units/podium.service
+systemctl daemon-reload
+say host podium stage1 check nspawn
+for round in first second; do
+    systemctl start podium
+    uuid=$(podium run --detach --net none --name $round box -- -c 'exec sleep 1000')
+    say $round-uuid echo $uuid
+    say $round-log cat /var/lib/podium/pods/run/$uuid/plugin.log
+    say $round-list machinectl list --no-legend --no-pager
+    say $round-machine machinectl show podium-$uuid --property=Class --property=Unit --property=State
+    systemctl daemon-reload
+    say $round-enter podium enter $round -- id -u
+    say $round-stop podium stop $round
+    say $round-left machinectl list --no-legend --no-pager
+done
 """
 
 
 def _shown(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def _registered(said: dict[str, tuple[int, str]]) -> None:
+    """machinectl shows a pod while it runs; its unit is the one that has podium's cgroups, whatever systemd does."""
+    assert "ok      machined: pods can be registered" in said["host"][1]
+    for name in ("first", "second"):
+        uuid = said[f"{name}-uuid"][1].strip()
+        assert said[f"{name}-log"] == (0, "")
+        assert said[f"{name}-list"][1].split()[:3] == [f"podium-{uuid}", "container", "systemd-nspawn"]
+        shown = _shown(said[f"{name}-machine"][1])
+        assert shown == {"Class": "container", "Unit": "podium.service", "State": "running"}
+        assert said[f"{name}-enter"] == (0, "0\n") and said[f"{name}-stop"] == (0, f"{uuid}\n")
+        assert said[f"{name}-left"] == (0, "")
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the compiled libraries are those of Debian's Python 3.11")
@@ -102,3 +133,4 @@ def test_units_under_a_systemd_that_boots(host_guard: object, session_dir: str, 
     done = _shown(said["gc-done"][1])
     assert (done["Result"], done["ExecMainStatus"]) == ("success", "0")
     assert "podium-gc.timer" in said["timer-waits"][1] and '"pods":[]' in said["gone"][1].replace(" ", "")
+    _registered(said)

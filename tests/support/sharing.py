@@ -1,7 +1,8 @@
 """Several pytest processes that share one run: each takes the next module that nobody has taken.
 
 PODIUM_TEST_SHARE names an empty folder that they have in common; a module is taken by making a folder in it.
-`./bootstrap test` starts as many as there are processors. It is not pytest-xdist, whose workers our keeper can't fork.
+`./bootstrap test` starts one more than there are processors. It is not pytest-xdist, whose workers our keeper can't
+fork.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ ip link set lo up
 umount /proc /sys
 exec switch_root /host /bin/sh -c {command}
 """
+_WRITABLE = "export HOME=/tmp PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis; "
 _WRAPPED = 'sh -c {command} > /dev/ttyS1 2>&1 < /dev/null; echo "ended with $?" > /dev/ttyS1; busybox poweroff -f'
 
 
@@ -100,7 +101,7 @@ def _files(modules: str, order: Sequence[str], command: str) -> list[tuple[str, 
     folders = ("bin", "proc", "sys", "dev", "host", "modules")
     entries = [(folder, stat.S_IFDIR | 0o755, b"") for folder in folders]
     entries.append(("bin/busybox", stat.S_IFREG | 0o755, busybox))
-    last = shlex.quote(_WRAPPED.format(command=shlex.quote(command)))
+    last = shlex.quote(_WRAPPED.format(command=shlex.quote(_WRITABLE + command)))
     entries.append(("init", stat.S_IFREG | 0o755, _INIT.format(command=last).encode()))
     entries.append(("modules/order", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name in order).encode()))
     for name in order:
