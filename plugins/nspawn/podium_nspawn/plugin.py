@@ -5,7 +5,7 @@ from __future__ import annotations
 from podium import sandbox
 from podium.errors import BadInput
 from podium.hookspecs import hookimpl
-from podium.types import App, EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
+from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,33 +76,20 @@ def stage1_check() -> Sequence[Finding]:
 def stage1_prepare(pod: Pod, ledger: Ledger) -> Any:
     """See `podium.hookspecs`."""
     from podium.sandbox import confine, paths, rootfs, volumes
-    from podium_nspawn.sandbox import busybox, program
+    from podium_nspawn import host
 
-    program("systemd-nspawn", "systemd-container")
-    busybox()
     if len(pod.apps) > MAX_APPS:
         raise BadInput(f"nspawn runs at most {MAX_APPS} apps in a pod, this one has {len(pod.apps)}", subject=pod.uuid)
+    host.check(pod.apps)
     volumes.check_sources(pod)
     paths.check_sysctls(pod, own_network=pod.network.names != ("host",))
     overlay = True
     for app in pod.apps:
         confine.check(app)
-        _check_targets(app)
         overlay = rootfs.prepare(pod, app) and overlay
     if pod.private_users:
         _check_users(pod, overlay)
     return {"overlay": overlay}
-
-
-def _check_targets(app: App) -> None:
-    from podium_nspawn.sandbox import OWN_FOLDERS
-
-    for m in app.mounts:
-        if m.target in OWN_FOLDERS or m.target.startswith(("/proc/", "/sys/")):
-            hint = "a volume may be in /dev, as a device; see docs/nspawn.md"
-            raise BadInput(
-                f"nspawn makes {m.target} itself, no volume can be mounted there", hint=hint, subject=app.name
-            )
 
 
 def _check_users(pod: Pod, overlay: bool) -> None:

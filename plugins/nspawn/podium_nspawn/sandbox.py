@@ -14,10 +14,10 @@ from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir, open_in_root
 from podium.net import files
 from podium.sandbox import paths, rootfs, volumes
-from podium.sandbox.check import NO_CHROOT, in_chroot
 from podium.sandbox.idrange import IdRange
 from podium.types import App, NetworkSetup, Pod
 from podium_nspawn.command import ENVIRONMENT, PLACEHOLDER, app_root, arguments
+from podium_nspawn.host import OWN_FOLDERS, busybox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ else:
 
 START_TIMEOUT, END_TIMEOUT = 30.0, 10.0  # seconds
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
-OWN_FOLDERS = ("/proc", "/sys", "/dev")
 _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts")
 _SYSTEMD_RUN = "/run/systemd"
 _MACHINE_RUN = f"{_SYSTEMD_RUN}/nspawn"
@@ -300,6 +299,8 @@ class NspawnSandbox:
             finally:
                 os._exit(1)
         if os.waitpid(pid, 0)[1] != 0:
+            from podium.sandbox.check import NO_CHROOT, in_chroot
+
             if in_chroot():  # from where the sandbox's root can't be reached by its namespaces
                 raise HostLacks("podium runs in a chroot, where nspawn can't be used", hint=NO_CHROOT)
             raise Failed(f"the sandbox could not be made ready for its apps{self._last_words()}")
@@ -332,17 +333,3 @@ def _volume_at(root: int, target: str) -> int:
         return mount.clone(place, recursive=True)
     finally:
         os.close(place)
-
-
-def program(name: str, package: str) -> str:
-    """Path of a program. Raises HostLacks."""
-    for folder in os.get_exec_path():  # as shutil.which, whose import takes 3 ms
-        path = os.path.join(folder, name)
-        if os.access(path, os.X_OK):
-            return path
-    raise HostLacks(f"{name} is not installed", hint=f"apt-get install {package}", subject=name)
-
-
-def busybox() -> str:
-    """Path of a static busybox, the placeholder's program. Raises HostLacks."""
-    return program("busybox", "busybox-static")
