@@ -63,7 +63,11 @@ usable() {
 import json, sys
 for plugin in json.load(sys.stdin)["plugins"]:
     print(plugin["name"])' | while read -r name; do
-        if podium stage1 check "$name" >/dev/null 2>&1; then echo "$name"; fi
+        if podium stage1 check "$name" >"$work/check" 2>&1; then
+            echo "$name"
+        else
+            { printf '\n--- %s is left out: it is not usable on this host ---\n' "$name" && cat "$work/check"; } >&2
+        fi
     done
 }
 stage1s=$(usable)
