@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -368,7 +369,8 @@ def test_appc_own_manifests_may_have_what_oci_images_have() -> None:
         (b'{\n"a": "\xe9"}', 2, 7),
         (b'{"a": "\n"}', 1, 8),
         (b"\0" * 10, 1, 1),
-        (b'{"a": 1,}', 1, 9),
+        # From Python 3.13 on it is the comma's place, not that of what follows.
+        (b'{"a": 1,}', 1, 8 if sys.version_info >= (3, 13) else 9),
     ],
 )
 def test_appc_syntax_faults_have_their_place(data: bytes, line: int, column: int) -> None:
