@@ -21,8 +21,8 @@ MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
 OVERHEAD = 72  # MiB that the guest's kernel and init need beside the apps
 APP_OVERHEAD = 4  # MiB more for each app
 PAGES = 64  # of so much memory one part is the kernel's, to describe it
-HOST_OVERHEAD = 192  # MiB that QEMU and the bridges need beside the guest
-HOST_PIDS = 512  # threads of QEMU and virtiofsd, and the bridges
+HOST_OVERHEAD = 192  # MiB that QEMU and the relays need beside the guest
+HOST_PIDS = 512  # threads of QEMU and virtiofsd, and the relays
 DISK_SIZE = 8 << 30  # bytes; sparse
 _KERNEL = "kernel"
 

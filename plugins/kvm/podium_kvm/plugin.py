@@ -88,7 +88,7 @@ def stage1_stop(pod: Pod, request: StopRequest) -> Any:
 
 @hookimpl
 def stage1_gc(pod: Pod, ledger: Ledger) -> Any:
-    """kvm takes the pod's cgroup and nothing else: QEMU and all bridges are in it, all files in the pod's folder."""
+    """kvm takes the pod's cgroup and nothing else: QEMU and all relays are in it, all files in the pod's folder."""
     from podium.sandbox import control
 
     return control.release_cgroups(pod, ledger)

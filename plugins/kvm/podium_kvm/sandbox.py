@@ -74,7 +74,7 @@ class KvmSandbox:
 
     @property
     def ptmx(self) -> str:
-        """The host's: its other end is a bridge."""
+        """The host's: its other end is a relay."""
         return "/dev/ptmx"
 
     def root(self, app: App) -> str:
