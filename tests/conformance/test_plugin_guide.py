@@ -16,7 +16,7 @@ import pytest
 
 from podium.testing.command import Podium
 from podium.testing.template import FILES
-from podium.types import LastingSandbox
+from podium.types import LastingRemoteSandbox, LastingSandbox
 from support.distributions import REPOSITORY, Venv, make_plugin_dist
 
 GUIDE = os.path.join(REPOSITORY, "docs", "stage1-plugin-guide.md")
@@ -119,6 +119,12 @@ def test_the_lasting_sandbox_of_the_guide_has_what_the_supervisor_asks_for() -> 
     for name in ("handed_on", "taken_over", "close"):
         asked = inspect.signature(getattr(LastingSandbox, name)).parameters
         assert [*inspect.signature(getattr(type(sandbox), name)).parameters] == [*asked]
+    exec(f"class Remote:\n{_samples('python')[3]}", names)
+    remote, console = names["Remote"](), object()
+    remote.served_by(None, [console])
+    assert remote.console is console
+    own, asked = (inspect.signature(kind.served_by).parameters for kind in (names["Remote"], LastingRemoteSandbox))
+    assert [*own] == [*asked]
 
 
 def test_the_virtual_machines_of_the_guide_work(podium: Podium, test_dir: str, busybox_rootfs: str) -> None:
