@@ -1,4 +1,4 @@
-"""Faults 1 and 11 for virtual machines: podium, QEMU or virtiofsd is killed at any moment of start, run and stop.
+"""Faults 1 and 11 for virtual machines: podium, QEMU, virtiofsd or a relay is killed while one starts, runs or stops.
 
 Nothing is left after one gc, and the status of an app that had ended is still known. PODIUM_TEST_FULL=1 kills each of
 them at every trace point, and more often at random moments.
@@ -24,12 +24,13 @@ from support.snapshot import Scope, Snapshot
 FULL = sweep.LONG or os.environ.get("PODIUM_TEST_FULL") == "1"
 CYCLES, ROUNDS = (5, 10) if FULL else (2, 1)
 SEED = int(os.environ.get("SWEEP_SEED", "11"))
-VICTIMS = ("podium", "qemu", "virtiofsd")
-RUNNING = "running"  # no trace point: the first app has ended, the second goes on
+VICTIMS = ("podium", "qemu", "virtiofsd", "relay")
+RUNNING = "running"  # no trace point: the first app has ended, the second goes on, the supervisor is at rest
 POINTS = {
-    "podium": ("net:recorded#1", "run:started:a#1", RUNNING, "run:ended#1"),
+    "podium": ("net:recorded#1", "run:started:a#1", "run:resting#1", RUNNING, "run:ended#1"),
     "qemu": ("run:sandbox#1", RUNNING),
     "virtiofsd": (RUNNING,),
+    "relay": (RUNNING,),
 }
 
 
@@ -144,7 +145,7 @@ def _points(host: Host, victim: str) -> list[str]:
 def test_11_killed_at_trace_points(host: Host, scope: Scope, victim: str) -> None:
     points = _points(host, victim) if FULL else POINTS[victim]
     before, wrong, struck = host.look(), [], []
-    what = {"podium": "podium", "qemu": "QEMU", "virtiofsd": "virtiofsd"}[victim]
+    what = {"qemu": "QEMU", "relay": "a relay"}.get(victim, victim)
     row = f"SIGKILL of {what} at a trace point of a virtual machine's life"
     for point in sweep.todo(row, points, len(points)):
         if os.path.exists(os.path.join(host.folder, "points")):
@@ -162,7 +163,7 @@ def test_11_killed_at_trace_points(host: Host, scope: Scope, victim: str) -> Non
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_11_killed_at_random_moments(host: Host, scope: Scope, seed: int) -> None:
-    """Whoever works for the pod: the command or its supervisor, QEMU, virtiofsd, or all of them."""
+    """Whoever works for the pod: the command or its supervisor, QEMU, virtiofsd, a relay, or all of them."""
     begin = time.monotonic()
     Life(host).go("", "podium")
     whole = min(time.monotonic() - begin, 10.0)

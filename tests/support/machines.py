@@ -18,7 +18,7 @@ POD = (
     *("box", "--name", "a", "--mount", "volume=e,target=/e", "--", "true"),
     *("---", "box", "--name", "b", "--", "sleep", "1000"),
 )
-HELPERS = {"qemu": "qemu-system-x86", "virtiofsd": "virtiofsd"}
+HELPERS = {"qemu": "qemu-system-x86", "virtiofsd": "virtiofsd", "relay": "podium-relay"}
 
 
 def until(done: Callable[[], bool], what: str) -> None:
@@ -50,7 +50,7 @@ def exit_code(podium: Podium, uuid: str, app: str = "a") -> int | None:
 
 
 def helpers(podium: Podium, uuid: str, which: str) -> list[int]:
-    """Pids of a pod's QEMU or its virtiofsd, of which there are two; none if it has none now."""
+    """Pids of a pod's QEMU, its virtiofsd, of which there are two, or its relays; none if it has none now."""
     with open(podium.config, encoding="utf-8") as f:
         parent = f.read().partition('parent = "')[2].partition('"')[0]
     return [pid for pid in cgroup.procs(f"{parent}/{uuid}") if _line(pid, "comm").startswith(HELPERS[which])]
