@@ -18,6 +18,7 @@ import socket
 import struct
 import termios
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn
 
 from podium.linux import cgroup, procs, syscalls
@@ -128,7 +129,8 @@ def _let_end(command: Command) -> None:
             if end is ctl:
                 told += data
             else:
-                os.write(copied[end], data)
+                with suppress(OSError):  # a reader that has gone
+                    os.write(copied[end], data)
         if any(line.startswith(b"exited ") for line in told.split(b"\n")[:-1]):
             left = 0.0
 
