@@ -5,6 +5,10 @@ from __future__ import annotations
 from podium.errors import BadInput, LimitExceeded
 from podium.named import NamedTuple
 
+# Hints
+MAX_BYTES = "max-bytes below [images] in the configuration sets that limit"
+MAX_ENTRIES = "max-entries below [images] in the configuration sets that limit"
+
 
 class Limits(NamedTuple):
     """Bounds on one image; what is beyond is refused with LimitExceeded.

@@ -12,16 +12,15 @@ from podium.paths import DataDir
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.limits import Limits, located
 from podium.store.unpack import content
-from podium.store.unpack.ahead import ReadAhead
 from podium.store.unpack.extract import Extractor, Select, clean
-from podium.store.unpack.streams import decompressed
+from podium.store.unpack.reading import Reading
 from podium.store.workspace import Workspace
 from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import Any
 
 RENDERER = 1  # raised when the same image would be rendered otherwise
 RECORD = "tree.json"
@@ -64,7 +63,13 @@ def render(
     rootfs = os.path.join(folder, "rootfs")
     os.makedirs(rootfs, mode=0o755)
     os.chmod(folder, 0o755)
-    with Extractor(rootfs, limits, progress) as extractor:
+
+    def unpacked(size: int) -> None:
+        workspace.written(size)
+        if progress is not None:
+            progress(size)
+
+    with Extractor(rootfs, limits, unpacked) as extractor:
         _apply(data, workspace, image, limits, extractor)
         extractor.finish()
     trace("tree:unpacked")
@@ -124,19 +129,16 @@ def fault(data: DataDir, tree: str, limits: Limits) -> str | None:
 
 
 def _apply(data: DataDir, workspace: Workspace, image: Image, limits: Limits, extractor: Extractor) -> None:
-    number = 0
-    for blob in image.blobs:
-        if blob.role in ("config", "manifest"):
-            continue
-        with _open(data, workspace, blob) as f, ReadAhead(decompressed(f, limits)) as source:
+    archives = [blob for blob in image.blobs if blob.role not in ("config", "manifest")]
+    diff_ids = iter(image.diff_ids)
+    with Reading([_find(data, workspace, blob) for blob in archives], limits) as reading:
+        for blob in archives:
             try:
                 if blob.role == "layer":
-                    extractor.layer(source, hides=True)
-                    if number < len(image.diff_ids):
-                        _expect(image.diff_ids[number], PREFIX + source.hexdigest())
-                    number += 1
+                    extractor.layer(reading, hides=True)
+                    _expect(next(diff_ids, None), PREFIX + reading.sha256)
                 else:
-                    extractor.layer(source, select=clean if blob.role == "rootfs" else _in_aci(blob.paths))
+                    extractor.layer(reading, select=clean if blob.role == "rootfs" else _in_aci(blob.paths))
             except BadInput as e:
                 raise located(e, f"image {image.name or image.id}: {blob.role} {blob.digest[:19]}") from None
 
@@ -155,18 +157,16 @@ def _in_aci(paths: tuple[str, ...]) -> Select:
     return select
 
 
-def _open(data: DataDir, workspace: Workspace, blob: Blob) -> IO[bytes]:
+def _find(data: DataDir, workspace: Workspace, blob: Blob) -> str:
     digits = blob.digest.removeprefix(PREFIX)
     for path in (os.path.join(workspace.blobs, digits), data.blob(digits)):
-        try:
-            return open(path, "rb")
-        except FileNotFoundError:
-            continue
+        if os.path.exists(path):
+            return path
     raise Corrupt(
         f"blob {blob.digest} is missing", hint="import the image again; 'podium fsck' tells more", subject=blob.digest
     )
 
 
-def _expect(digest: str, found: str) -> None:
-    if found != digest:
+def _expect(digest: str | None, found: str) -> None:
+    if digest is not None and found != digest:
         raise BadInput(f"expected {digest} without compression, as the configuration says; found {found}")

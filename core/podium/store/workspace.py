@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PREFIX = "image-"
+_SYNC_EVERY = 64 << 20  # bytes written
 
 
 class Workspace:
@@ -36,6 +37,9 @@ class Workspace:
         self._name = ""
         self._fd = -1
         self.dirty = False
+        self._unsynced = 0
+        self._syncs: list[threading.Thread] = []
+        self._failures: list[OSError] = []
 
     def __enter__(self) -> Workspace:
         while True:
@@ -57,35 +61,53 @@ class Workspace:
 
     def __exit__(self, *_: object) -> None:
         try:
+            self._wait()
             remove_tree(self._data.tmp, self._name)
         finally:
             os.close(self._fd)
 
+    def written(self, size: int) -> None:
+        """So many bytes more were unpacked. Now and then all is synced beside the work, so that `sync` waits less.
+
+        Nothing may be forked from then on until `sync`.
+        """
+        self.dirty = True
+        self._unsynced += size
+        if self._unsynced >= _SYNC_EVERY and not any(t.is_alive() for t in self._syncs):
+            self._begin()
+
     def sync(self) -> None:
         """Make all that was written outlive a crash (syncfs(2)): cheaper than an fsync of each of many files."""
-        if self.dirty:
-            check(LIBC.syncfs(self._fd), "syncfs", self.path)
-            self.dirty = False
+        with self.syncing():
+            pass
 
     @contextmanager
     def syncing(self) -> Iterator[None]:
         """`sync` in a thread, beside what is read meanwhile; who writes meanwhile has to see to that himself."""
-        failures: list[OSError] = []
-
-        def work() -> None:
-            try:
-                self.sync()
-            except OSError as e:
-                failures.append(e)
-
-        thread = threading.Thread(target=work, name="sync")
-        thread.start()
+        if self.dirty:
+            self._begin()
         try:
             yield
         finally:
-            thread.join()
-        if failures:
-            raise failures[0]
+            self._wait()
+        if self._failures:
+            raise self._failures[0]
+        self.dirty = False
+
+    def _begin(self) -> None:
+        self._unsynced = 0
+        self._syncs.append(threading.Thread(target=self._syncfs, name="sync"))
+        self._syncs[-1].start()
+
+    def _syncfs(self) -> None:
+        try:
+            check(LIBC.syncfs(self._fd), "syncfs", self.path)
+        except OSError as e:
+            self._failures.append(e)  # the kernel tells it once
+
+    def _wait(self) -> None:
+        while self._syncs:
+            self._syncs.pop().join()
 
 
 def sweep(data: DataDir) -> list[str]:

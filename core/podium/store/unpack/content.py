@@ -21,6 +21,7 @@ VERSION = 1  # of the rules above
 CHUNK = 1 << 20
 _NOTHING: Mapping[int, bytes] = {}
 _ZEROS = hashlib.sha256(bytes(CHUNK)).digest()
+_SHORT = 800  # characters of a path, at most four bytes each: less than PATH_MAX with what is before it
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,7 +45,7 @@ def digest(root: str, limits: Limits, known: Mapping[int, bytes] = _NOTHING) -> 
         LimitExceeded: folders are nested too deep.
         OSError: of the call that failed.
     """
-    walk = _Walk(limits, known)
+    walk = _Walk(root, limits, known)
     fd = os.open(root, _FOLDER)
     try:
         walk.add("", os.fstat(fd), [b"", *_xattrs(fd)])
@@ -55,10 +56,10 @@ def digest(root: str, limits: Limits, known: Mapping[int, bytes] = _NOTHING) -> 
 
 
 class _Walk:
-    def __init__(self, limits: Limits, known: Mapping[int, bytes]) -> None:
+    def __init__(self, root: str, limits: Limits, known: Mapping[int, bytes]) -> None:
         self.sha = hashlib.sha256(b"podium-tree-%d\n" % VERSION)
         self.bytes = self.entries = 0
-        self._limits, self._known = limits, known
+        self._root, self._limits, self._known = root, limits, known
         self._linked: dict[tuple[int, int], bytes] = {}
 
     def add(self, path: str, st: os.stat_result, more: list[bytes]) -> None:
@@ -99,7 +100,9 @@ class _Walk:
         self.bytes += st.st_size
         size, sha = b"%d" % st.st_size, self._known.get(st.st_ino)
         if sha is not None:
-            self.add(path, st, [size, sha, *self._other_name(path, st), *_xattrs(f"/proc/self/fd/{folder}/{name}")])
+            # what is known was unpacked just now, where nobody else comes: its whole path is safe, and the fastest way
+            where = self._root + path if len(path) < _SHORT else f"/proc/self/fd/{folder}/{name}"
+            self.add(path, st, [size, sha, *self._other_name(path, st), *_xattrs(where)])
             return
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:

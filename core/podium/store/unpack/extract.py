@@ -9,7 +9,6 @@ mode 0755 and 1970, so that the same layers always give the same tree.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -17,10 +16,11 @@ from collections.abc import Callable
 from podium.errors import BadInput, LimitExceeded
 from podium.linux.resolve import open_in_root
 from podium.linux.tree import remove_tree
-from podium.store.limits import Limits
-from podium.store.unpack import content, tar, whiteouts
+from podium.store.limits import MAX_BYTES, MAX_ENTRIES, Limits
+from podium.store.unpack import tar, whiteouts
 from podium.store.unpack.attributes import Xattrs
 from podium.store.unpack.folders import FOLDER, Folders
+from podium.store.unpack.reading import Reading
 
 # What an entry can make a call fail with; anything else is the host's fault.
 _ENTRYS_FAULT = frozenset(
@@ -52,7 +52,7 @@ class Extractor:
         digests: inode → sha256 of what was written to it, of the small files, for `content.digest`.
     """
 
-    def __init__(self, root: str, limits: Limits, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(self, root: str, limits: Limits, progress: Callable[[int], None] = lambda size: None) -> None:
         self.bytes = self.entries = self._apparent = 0
         self._limits, self._progress = limits, progress
         self._xattrs = Xattrs()
@@ -68,11 +68,11 @@ class Extractor:
     def __exit__(self, *_: object) -> None:
         self._folders.close()
 
-    def layer(self, source: tar.Source, *, select: Select = clean, hides: bool = False) -> None:
+    def layer(self, archive: Reading, *, select: Select = clean, hides: bool = False) -> None:
         """Apply one archive.
 
         Args:
-            source: a tar stream without compression; it is read to its end.
+            archive: the next of its archives is read to its end.
             select: gives an entry's path in the root by its name in the archive, or None if it is not wanted.
             hides: `.wh.` names hide what lower layers have.
 
@@ -84,8 +84,7 @@ class Extractor:
         lowest = self._layers == 0
         self._hidden = whiteouts.Whiteouts(self._folders, self._limits, lowest=lowest) if hides else None
         self._layers += 1
-        reader = tar.Reader(source, self._limits)
-        for entry in reader:
+        for entry in archive:
             if self._folders.moved:
                 self._folders.forget()
             path = select(entry.name)
@@ -93,7 +92,7 @@ class Extractor:
                 continue
             self._count()
             try:
-                self._apply(reader, entry, path, select)
+                self._apply(archive, entry, path, select)
             except OSError as e:
                 if e.errno not in _ENTRYS_FAULT:
                     raise
@@ -101,7 +100,6 @@ class Extractor:
                 raise BadInput(f"entry {entry.name[:200]!r} can't be unpacked: {reason}", subject=entry.name) from None
             except ValueError as e:
                 raise BadInput(f"entry {entry.name[:200]!r} can't be unpacked: {e}", subject=entry.name) from None
-        reader.drain()
 
     def finish(self) -> None:
         """Set what making the entries of folders has changed. Raises LimitExceeded: folders are nested too deep."""
@@ -110,9 +108,9 @@ class Extractor:
     def _count(self) -> None:
         self.entries += 1
         if self.entries > self._limits.max_entries:
-            raise LimitExceeded(f"the image has more than {self._limits.max_entries} entries")
+            raise LimitExceeded(f"the image has more than {self._limits.max_entries} entries", hint=MAX_ENTRIES)
 
-    def _apply(self, reader: tar.Reader, entry: tar.Entry, path: str, select: Select) -> None:
+    def _apply(self, archive: Reading, entry: tar.Entry, path: str, select: Select) -> None:
         if not path:
             if entry.kind != tar.DIR:
                 raise BadInput(f"entry {entry.name!r}, a {entry.kind}, is the root itself", subject=entry.name)
@@ -129,7 +127,7 @@ class Extractor:
                 self._hidden.keep(inode, name)
             for attempt in (0, 1):
                 try:
-                    self._make(reader, entry, folder, name, source)
+                    self._make(archive, entry, folder, name, source)
                     return
                 except FileExistsError:
                     if attempt:
@@ -140,12 +138,10 @@ class Extractor:
             if source is not None:
                 os.close(source[0])
 
-    def _make(
-        self, reader: tar.Reader, entry: tar.Entry, folder: int, name: str, source: tuple[int, str] | None
-    ) -> None:
+    def _make(self, archive: Reading, entry: tar.Entry, folder: int, name: str, source: tuple[int, str] | None) -> None:
         match entry.kind:
             case tar.FILE:
-                self._file(reader, entry, folder, name)
+                self._file(archive, entry, folder, name)
             case tar.DIR:
                 os.mkdir(name, 0o700, dir_fd=folder)
                 self._dir(entry, folder, name, known=False)
@@ -191,22 +187,22 @@ class Extractor:
     def _dir_attributes(self, entry: tar.Entry, fd: int, *, known: bool) -> None:
         self._folders.set_attributes(fd, entry.uid, entry.gid, entry.mode, entry.mtime, entry.xattrs, known=known)
 
-    def _file(self, reader: tar.Reader, entry: tar.Entry, folder: int, name: str) -> None:
+    def _file(self, archive: Reading, entry: tar.Entry, folder: int, name: str) -> None:
         fd = os.open(name, _NEW_FILE, entry.mode & 0o777, dir_fd=folder)
         try:
             self.bytes += entry.stored
             self._apparent += entry.size
             if self.bytes > self._limits.max_bytes:
-                raise LimitExceeded(f"the image unpacks to more than {self._limits.max_bytes} bytes")
+                raise LimitExceeded(f"the image unpacks to more than {self._limits.max_bytes} bytes", hint=MAX_BYTES)
             if self._apparent > self._limits.max_apparent:
                 raise LimitExceeded(f"the image's files are larger than {self._limits.max_apparent} bytes, with holes")
             made = os.fstat(fd)
             if entry.sparse is None:
-                self._write_all(fd, made.st_ino, reader, entry.size)
+                self._write_all(fd, made.st_ino, archive)
             else:
                 self.digests.pop(made.st_ino, None)
                 os.ftruncate(fd, entry.size)
-                _write_parts(fd, reader, entry.sparse)
+                _write_parts(fd, archive, entry.sparse)
             if (made.st_uid, made.st_gid) != (entry.uid, entry.gid):
                 os.fchown(fd, entry.uid, entry.gid)
             if entry.xattrs:
@@ -216,20 +212,16 @@ class Extractor:
             os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
-        if self._progress is not None:
-            self._progress(entry.stored)
+        self._progress(entry.stored)
 
-    def _write_all(self, fd: int, inode: int, reader: tar.Reader, size: int) -> None:
-        if size > content.CHUNK or len(self.digests) >= _REMEMBERED:
-            self.digests.pop(inode, None)  # of a file that was removed
-            for chunk in reader.content():
-                _write(fd, chunk)
-            return
-        sha = hashlib.sha256()
-        for chunk in reader.content():
-            sha.update(chunk)
+    def _write_all(self, fd: int, inode: int, archive: Reading) -> None:
+        for chunk in archive.content():
             _write(fd, chunk)
-        self.digests[inode] = sha.digest()
+        digest = archive.digest if len(self.digests) < _REMEMBERED else None
+        if digest is not None:
+            self.digests[inode] = digest
+        else:
+            self.digests.pop(inode, None)  # of a file that was removed
 
     def _attributes_by_name(self, entry: tar.Entry, folder: int, name: str) -> None:
         os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
@@ -269,10 +261,10 @@ def _write(fd: int, chunk: memoryview) -> None:
         chunk = chunk[os.write(fd, chunk) :]
 
 
-def _write_parts(fd: int, reader: tar.Reader, parts: list[tuple[int, int]]) -> None:
+def _write_parts(fd: int, archive: Reading, parts: list[tuple[int, int]]) -> None:
     at = iter(parts)
     left = 0
-    for chunk in reader.content():
+    for chunk in archive.content():
         while chunk:
             if not left:
                 offset, left = next(at)

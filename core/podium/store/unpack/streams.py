@@ -11,13 +11,14 @@ import zlib
 from typing import IO, TYPE_CHECKING, Protocol
 
 from podium.errors import BadInput, HostLacks, LimitExceeded
-from podium.store.limits import Limits
+from podium.store.limits import MAX_BYTES, Limits
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18  # small enough for a processor's cache
 MAGIC_BYTES = 6
+_PACKED = 1 << 16  # bytes of a gzip stream at once: what does not fit the output is copied each time
 _XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MiB
 _ZSTD_WINDOW = 1 << 27  # bytes; what the zstd program accepts unless it is told otherwise
 
@@ -95,7 +96,9 @@ class _Bounded:
         self._count += len(data)
         limits = self._limits
         if self._count > limits.max_bytes:
-            raise LimitExceeded(f"the archive has more than {limits.max_bytes} bytes without its compression")
+            raise LimitExceeded(
+                f"the archive has more than {limits.max_bytes} bytes without its compression", hint=MAX_BYTES
+            )
         if self._count > limits.ratio_from and self._count > limits.max_ratio * max(self._packed.count, 1):
             raise LimitExceeded(
                 f"the archive is a bomb: {self._packed.count} bytes became {self._count}, "
@@ -116,7 +119,7 @@ class _Gzip:
         while True:
             if self._z.eof and not self._next():
                 return b""
-            data = self._input or self._raw.read(CHUNK)
+            data = self._input or self._raw.read(_PACKED)
             if not data:
                 raise BadInput("the archive is damaged: its gzip stream ends early")
             try:

@@ -13,11 +13,13 @@ from typing import NoReturn, Protocol
 from zlib import adler32
 
 from podium.errors import BadInput, LimitExceeded
-from podium.store.limits import Limits
+from podium.named import NamedTuple
+from podium.store.limits import MAX_BYTES, Limits
 from podium.store.unpack import fields
 
 BLOCK = 512
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+NO_ARCHIVE = "the archive is no tar archive"
 _ZEROS = bytes(BLOCK)
 FILE, DIR, SYMLINK, HARDLINK, CHAR, BLOCKDEV, FIFO = "file", "dir", "symlink", "hardlink", "char", "block", "fifo"
 _KINDS = {
@@ -36,24 +38,8 @@ class Source(Protocol):
         ...
 
 
-class Entry:
+class Entry(NamedTuple):
     """One entry of an archive; names are as the file system has them (surrogateescape for what is not UTF-8)."""
-
-    __slots__ = (
-        "gid",
-        "kind",
-        "link",
-        "major",
-        "minor",
-        "mode",
-        "mtime",
-        "name",
-        "size",
-        "sparse",
-        "stored",
-        "uid",
-        "xattrs",
-    )
 
     name: str
     kind: str
@@ -103,7 +89,7 @@ class Reader:
             pass
 
     def _early(self) -> NoReturn:
-        raise BadInput("the archive is damaged: it ends in the middle of an entry")
+        raise BadInput("the archive is damaged: it ends in the middle of an entry" if self.seen else NO_ARCHIVE)
 
     def _take(self, size: int) -> memoryview:
         if not self._buffer:
@@ -155,8 +141,7 @@ class Reader:
         if wanted != total:
             signed = total - 256 * (sum(b > 127 for b in block) - sum(b > 127 for b in block[148:156]))
             if wanted != signed:
-                what = "is damaged: a header's checksum is wrong" if self.seen else "is no tar archive"
-                raise BadInput(f"the archive {what}")
+                raise BadInput("the archive is damaged: a header's checksum is wrong" if self.seen else NO_ARCHIVE)
         self.seen += 1
         return block
 
@@ -218,7 +203,6 @@ class Reader:
         long_name: bytes | None,
         long_link: bytes | None,
     ) -> Entry:
-        entry = Entry()
         flag = block[156:157]
         raw = block[:100].split(b"\0", 1)[0]
         magic = block[257:265]
@@ -226,19 +210,19 @@ class Reader:
             raw = block[345:500].split(b"\0", 1)[0] + b"/" + raw
         link = block[157:257].split(b"\0", 1)[0]
         size = fields.number(block[124:136])
-        entry.uid, entry.gid = fields.number(block[108:116]), fields.number(block[116:124])
-        entry.mtime = fields.number(block[136:148]) * 1_000_000_000
+        uid, gid = fields.number(block[108:116]), fields.number(block[116:124])
+        mtime = fields.number(block[136:148]) * 1_000_000_000
         raw, link = long_name if long_name is not None else raw, long_link if long_link is not None else link
-        entry.xattrs = {}
+        xattrs: dict[str, bytes] = {}
         if pax:
             raw, link = pax.get("path", raw), pax.get("linkpath", link)
             size = fields.decimal(pax["size"]) if "size" in pax else size
-            entry.uid = fields.decimal(pax["uid"]) if "uid" in pax else entry.uid
-            entry.gid = fields.decimal(pax["gid"]) if "gid" in pax else entry.gid
-            entry.mtime = fields.time(pax["mtime"]) if "mtime" in pax else entry.mtime
+            uid = fields.decimal(pax["uid"]) if "uid" in pax else uid
+            gid = fields.decimal(pax["gid"]) if "gid" in pax else gid
+            mtime = fields.time(pax["mtime"]) if "mtime" in pax else mtime
             for key, value in pax.items():
                 if key.startswith(fields.XATTRS):
-                    entry.xattrs.update([fields.xattr(key, value)])
+                    xattrs.update([fields.xattr(key, value)])
         if flag not in _KINDS:
             raise ValueError(f"kind {flag.decode('latin-1')!r} is none that podium unpacks")
         kind = DIR if flag in (b"0", b"\0") and raw.endswith(b"/") else _KINDS[flag]
@@ -248,62 +232,66 @@ class Reader:
             size = 0  # old archives tell the target's size; no reader expects content
         elif kind != FILE and size:
             raise ValueError(f"a {kind} of {size} bytes: readers disagree on what that means")
-        entry.kind, entry.size, entry.stored, entry.sparse = kind, size, size, None
-        entry.mode = fields.number(block[100:108]) & 0o7777
-        entry.major, entry.minor = (
+        mode = fields.number(block[100:108]) & 0o7777
+        major, minor = (
             (fields.number(block[329:337]), fields.number(block[337:345])) if kind in (CHAR, BLOCKDEV) else (0, 0)
         )
         self._left, self._padding = size, -size % BLOCK
+        parts = None
         if kind == FILE and (flag == b"S" or "GNU.sparse.major" in pax or "GNU.sparse.size" in pax):
-            raw = self._sparse(entry, block, pax, sparse_pairs, raw)
-        self._check(entry, raw, link)
+            size, parts = self._sparse(block, pax, sparse_pairs)
+            raw = pax.get("GNU.sparse.name", raw)
+        self._check(raw, link)
+        name, target = raw.decode("utf-8", "surrogateescape"), link.decode("utf-8", "surrogateescape")
+        entry = Entry(name, kind, mode, uid, gid, mtime, size, self._left, target, major, minor, xattrs, parts)
+        self._check_numbers(entry)
         return entry
 
-    def _check(self, entry: Entry, raw: bytes, link: bytes) -> None:
+    def _check(self, raw: bytes, link: bytes) -> None:
         limits = self._limits
         for path in (raw, link):
             if len(path) > limits.max_path:
                 raise LimitExceeded(f"a path of {len(path)} bytes is more than {limits.max_path}: {path[:60]!r}…")
             if b"\0" in path:
                 raise ValueError("a zero byte in its name")
+
+    def _check_numbers(self, entry: Entry) -> None:
         if not 0 <= entry.uid <= _MAX_ID or not 0 <= entry.gid <= _MAX_ID:
             raise ValueError(f"owner {entry.uid}:{entry.gid} is out of range")
+        if entry.stored > self._limits.max_bytes:
+            raise LimitExceeded(f"a file of {entry.stored} bytes is more than {self._limits.max_bytes}", hint=MAX_BYTES)
         if abs(entry.mtime) > _MAX_TIME * 1_000_000_000:
             raise ValueError("its time is out of range")
         if not 0 <= entry.major < 1 << 12 or not 0 <= entry.minor < 1 << 20:
             raise ValueError(f"device {entry.major}:{entry.minor} is out of range")
-        entry.name = raw.decode("utf-8", "surrogateescape")
-        entry.link = link.decode("utf-8", "surrogateescape")
 
     def _sparse(
-        self, entry: Entry, block: bytes, pax: dict[str, bytes], pairs: list[tuple[str, bytes]], raw: bytes
-    ) -> bytes:
-        """Fill in size and parts of a sparse file; returns its name."""
+        self, block: bytes, pax: dict[str, bytes], pairs: list[tuple[str, bytes]]
+    ) -> tuple[int, list[tuple[int, int]]]:
+        """Size and parts of a sparse file, whose stored content is left."""
         if block[156:157] == b"S":
-            parts, entry.size = self._old_gnu(block), fields.number(block[483:495])
+            parts, size = self._old_gnu(block), fields.number(block[483:495])
         elif "GNU.sparse.major" in pax:
             if (pax["GNU.sparse.major"], pax.get("GNU.sparse.minor")) != (b"1", b"0"):
                 raise ValueError("its sparse format is unknown")
-            entry.size = fields.decimal(pax.get("GNU.sparse.realsize", b""))
+            size = fields.decimal(pax.get("GNU.sparse.realsize", b""))
             parts = self._map_in_content()
         else:
-            entry.size = fields.decimal(pax["GNU.sparse.size"])
+            size = fields.decimal(pax["GNU.sparse.size"])
             listed = pax["GNU.sparse.map"].split(b",") if "GNU.sparse.map" in pax else [v for _, v in pairs]
             self._extents(len(listed) // 2)
             numbers = [fields.decimal(n) for n in listed]
             if len(numbers) % 2:
                 raise ValueError("its sparse map is odd")
             parts = list(zip(numbers[::2], numbers[1::2], strict=True))
-        entry.stored = self._left
         at = 0
         for offset, length in parts:
-            if offset < at or length < 0 or offset + length > entry.size:
+            if offset < at or length < 0 or offset + length > size:
                 raise ValueError("its sparse map is out of order or range")
             at = offset + length
-        if sum(length for _, length in parts) != entry.stored:
+        if sum(length for _, length in parts) != self._left:
             raise ValueError("its sparse map does not fit its content")
-        entry.sparse = [part for part in parts if part[1]]
-        return pax.get("GNU.sparse.name", raw)
+        return size, [part for part in parts if part[1]]
 
     def _extents(self, count: int) -> None:
         if count > self._limits.max_extents:
