@@ -20,10 +20,6 @@ from podium.store.image import PREFIX, Image
 from podium.store.workspace import Workspace, sweep
 from podium.trace import trace
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from podium.store.store import Store
-
 
 class Collected(NamedTuple):
     """What a collection removed: ids of images and trees, digests of blobs, names of leftovers, and their bytes;
@@ -73,22 +69,21 @@ def remove_image(data: DataDir, image: Image) -> tuple[list[str], list[str], int
     return trees, blobs, freed
 
 
-def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
+def collect(data: DataDir, grace: float, *, dry_run: bool) -> Collected:
     """See `Store.gc`."""
     from podium.pods.envelope import referenced
     from podium.sandbox import derived, kernels
 
-    data = store.data
     arrived, freed = partial.sweep(data, grace, dry_run=dry_run)
     result = Collected([], [], [], [*([] if dry_run else sweep(data)), *arrived], 0, [], [])
-    with store.exclusive(), locks.locked(data, locks.RECORDS):
+    with locks.locked(data, locks.STORE), locks.locked(data, locks.RECORDS):
         index.renew(data)
         refs = referenced(data)
         images, problems = index.survey(data)
         unsure = [f"pod {u} can't be read" for u in refs.unreadable] + [p.error.message for p in problems]
         left = []
         for image in images:
-            reason = _reason_to_keep(store, image, grace, refs.images | refs.trees)
+            reason = _reason_to_keep(data, image, grace, refs.images | refs.trees)
             if reason is None and refs.unreadable:
                 reason = unsure[0]
             if reason is None:
@@ -123,12 +118,12 @@ def collect(store: Store, grace: float, *, dry_run: bool) -> Collected:
     return result._replace(bytes=freed)
 
 
-def _reason_to_keep(store: Store, image: Image, grace: float, used: set[str]) -> str | None:
+def _reason_to_keep(data: DataDir, image: Image, grace: float, used: set[str]) -> str | None:
     if image.references:
         return "it has a name"
     if image.id in used or image.tree in used:
         return "a pod refers to it"
-    last = store.last_used(image) or 0.0
+    last = usage.last(data, image.hex) or 0.0
     for text in (image.imported, image.tagged):
         try:
             last = max(last, parse(text))

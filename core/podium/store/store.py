@@ -247,7 +247,7 @@ class Store:
         """Remove images without a name that were not used for `grace` seconds, and what no image or pod needs."""
         from podium.store.collecting import collect
 
-        return collect(self, grace, dry_run=dry_run)
+        return collect(self.data, grace, dry_run=dry_run)
 
     def verify(self, refs: list[str] | None = None, *, repair: bool = True) -> list[Verified]:
         """Hold images (all, if none are named) against their digests; an altered tree is rendered again."""
@@ -255,4 +255,4 @@ class Store:
 
         images = [self.resolve(r) for r in refs] if refs else self.images()
         unreadable = [] if refs else [Verified(PREFIX + p.hex, "", [p.error.message], []) for p in self.problems()]
-        return [verify(self, image, repair=repair) for image in images] + unreadable
+        return [verify(self.data, self.limits, image, repair=repair) for image in images] + unreadable
