@@ -240,6 +240,7 @@ def test_37_what_explodes_is_refused(podium: Podium, test_dir: str) -> None:
         oci.write_layout(layout, [layer], {"Cmd": ["/x"]}, tag=f"{name}:1")
         refused = podium("image", "import", layout, check=2)
         assert "more than" in refused.stderr or "deeper than" in refused.stderr
+        assert ("below [images] in the configuration" in refused.stderr) == (name != "deep")
     nested = b'{"acKind":"ImageManifest","acVersion":"0.8.11","name":"x","annotations":' + b"[" * 100_000
     aci = write(test_dir, "nested.aci", gzip.compress(entries(("manifest", {}, nested), ("rootfs/x", {}, b""))))
     podium("image", "import", aci, check=2)

@@ -341,7 +341,8 @@ def test_broken_aci_is_refused(members: Members, message: str, store: Store, wor
         (b"\x7fELF" + bytes(2000), "an ELF program"),
         (b"PK\x03\x04" + bytes(2000), "a zip archive"),
         (gzip.compress(b"hello" * 1000), "no tar archive"),
-        (os.urandom(5000), "no tar archive"),
+        (os.urandom(5000), "a file of 5000 bytes that is none of these"),
+        (b"web.example\n", "a file of 12 bytes that is none of these"),
         (oci.layer([("readme", b"")]), "an archive of readme"),
         (oci.layer([("etc", None), ("etc/x", b"1" * 3000)])[:2600], "middle of an entry"),
     ],
@@ -350,6 +351,23 @@ def test_what_is_no_image_is_refused_with_what_was_found(data: bytes, message: s
     with pytest.raises(BadInput, match=message) as caught:
         import_path(store, write(os.path.join(work, "x"), data), name="x")
     assert "expected an OCI layout, an ACI, a docker archive or the tar of a rootfs" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cut.tar", "cut.tar.gz"])
+def test_cut_layout_is_refused_by_its_name(name: str, store: Store, work: str) -> None:
+    layout = os.path.join(work, "l")
+    oci.write_layout(layout, [oci.layer([("f", os.urandom(50_000))])], RUN)
+    with open(oci.archive(layout, os.path.join(work, "whole.tar")), "rb") as f:
+        data = f.read()
+    cut = data[:30_000] if name == "cut.tar" else gzip.compress(data)[:30_000]
+    with pytest.raises(BadInput, match=rf"{name}: the archive is damaged"):
+        import_path(store, write(os.path.join(work, name), cut), format="oci")
+    assert os.listdir(store.data.tmp) == []
+
+
+def test_what_an_aci_lacks_is_named(store: Store, work: str) -> None:
+    with pytest.raises(BadInput, match="it has no file 'manifest'"):
+        import_path(store, write(os.path.join(work, "x.aci"), oci.layer([("rootfs", None)])), format="aci")
 
 
 def test_paths_that_are_no_files_are_refused(store: Store, work: str) -> None:

@@ -263,7 +263,10 @@ def test_tls_and_users(podium: Podium, work: str, authority: Authority, busybox_
         unknown = podium.using(podium.binary, REGISTRY_AUTH_FILE=good)
         refused = unknown("image", "push", "box:1", address, check=1)
         assert "certificate" in refused.stderr and "certs.d" in refused.stderr
-        assert unknown.out("image", "push", "--tls-verify=false", "box:1", address).startswith("sha256:")
+        assert "its certificate is not trusted" in refused.stderr
+        pushed = unknown("image", "push", "--tls-verify=false", "box:1", address)
+        assert pushed.stdout.startswith("sha256:")
+        assert pushed.stderr == ""
         trusted = podium.using(podium.binary, SSL_CERT_FILE=authority.ca, REGISTRY_AUTH_FILE=good)
         podium("image", "rm", "box:1")
         fetched = trusted.out("image", "fetch", address, "--name", "box:1")
@@ -306,10 +309,10 @@ def test_tokens(store: Store, work: str, authority: Authority, monkeypatch: pyte
 def test_errors_name_what_is_wrong(store: Store, work: str, proxy: Proxy) -> None:
     with pytest.raises(NotFound, match="nothing:1 is not there"):
         fetch(store, f"{proxy.host}/nothing:1")
-    with pytest.raises(RegistryFailed, match="refused"):
+    with pytest.raises(RegistryFailed, match=r"reached: Connection refused$"):
         fetch(store, f"127.0.0.1:{registry.free_port()}/x:1")
-    with pytest.raises(RegistryFailed, match="can't be reached"):
-        fetch_image(store, f"docker://{proxy.host}/x:1")  # it speaks no TLS
+    with pytest.raises(RegistryFailed, match="can't be reached: it speaks no TLS"):
+        fetch_image(store, f"docker://{proxy.host}/x:1")
     make(store, work, "web")
     with pytest.raises(BadUsage, match="has a tag"):
         push(store, "web:1", f"{proxy.host}/web@sha256:{'0' * 64}")

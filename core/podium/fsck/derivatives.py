@@ -91,7 +91,13 @@ def check_events(data: DataDir, report: Report, lost: Lost) -> None:
     for name in names(pending):
         if is_free(path := os.path.join(pending, name)):
             message = f"{path} tells of an image's import or removal that ended early"
-            report.add("event-pending", path, message, "the next command that writes settles it", damage=False)
+            report.add(
+                "event-pending",
+                path,
+                message,
+                "'podium events' settles it, and so does the next image that comes or goes",
+                damage=False,
+            )
 
 
 def _is_whole(line: bytes) -> bool:

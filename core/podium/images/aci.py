@@ -14,7 +14,7 @@ from podium.images.job import Job
 from podium.store import blobs
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.index import with_blob
-from podium.store.limits import located
+from podium.store.limits import MAX_ENTRIES, located
 from podium.store.naming import split_name
 from podium.store.trees import tree_id
 from podium.store.unpack import tar
@@ -87,7 +87,7 @@ def _read(job: Job) -> _Found:
         try:
             for entry in reader:
                 if reader.seen > limits.max_entries:
-                    raise LimitExceeded(f"more than {limits.max_entries} entries")
+                    raise LimitExceeded(f"more than {limits.max_entries} entries", hint=MAX_ENTRIES)
                 name = clean(entry.name)
                 has_rootfs |= name == "rootfs" or name.startswith("rootfs/")
                 if name == "manifest":
@@ -99,9 +99,9 @@ def _read(job: Job) -> _Found:
             reader.drain()
         except BadInput as e:
             raise located(e, f"{job.path} is no proper ACI") from None
-    missing = "a file 'manifest'" if manifest is None else "a folder 'rootfs'" if not has_rootfs else ""
+    missing = "file 'manifest'" if manifest is None else "folder 'rootfs'" if not has_rootfs else ""
     if missing or manifest is None:
-        raise BadInput(f"{job.path} is no ACI: it has not {missing}", subject=job.path)
+        raise BadInput(f"{job.path} is no ACI: it has no {missing}", subject=job.path)
     return _Found(manifest, source.sha.hexdigest())
 
 

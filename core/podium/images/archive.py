@@ -7,9 +7,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from podium.errors import BadInput
+from podium.errors import BadInput, LimitExceeded
 from podium.linux.resolve import open_beneath
-from podium.store.limits import Limits
+from podium.store.limits import MAX_ENTRIES, Limits, located
 from podium.store.unpack import tar
 from podium.store.unpack.streams import CHUNK, MAGIC_BYTES, compression, decompressed
 from podium.store.workspace import Workspace
@@ -69,15 +69,19 @@ class Archive:
         self.path = path
         self._files: dict[str, tuple[int, int]] | None = None
         self._links: dict[str, str] = {}
+        self._fd = -1
         if os.path.isdir(path):
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return
-        self._fd = _plain(path, workspace, limits)
+        self._files = {}
         try:
-            self._files = {}
+            self._fd = _plain(path, workspace, limits)
             self._scan(limits)
+        except BadInput as e:
+            self.close()
+            raise located(e, path) from None
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
 
     def _scan(self, limits: Limits) -> None:
@@ -90,10 +94,10 @@ class Archive:
                 self._links[name] = os.path.normpath(os.path.join(base, entry.link))
             elif entry.kind == tar.FILE and entry.sparse is None:
                 if name in self._files and not name.startswith("blobs/"):
-                    raise BadInput(f"{self.path}: {name} is in the archive twice", subject=self.path)
+                    raise BadInput(f"{name} is in the archive twice", subject=self.path)
                 self._files[name] = (reader.position, entry.size)
             if reader.seen > limits.max_entries:
-                raise BadInput(f"{self.path}: more than {limits.max_entries} entries", subject=self.path)
+                raise LimitExceeded(f"more than {limits.max_entries} entries", subject=self.path, hint=MAX_ENTRIES)
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -119,7 +123,8 @@ class Archive:
         try:
             fd = open_beneath(self._fd, name, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as e:
-            raise BadInput(f"{self.path} has no {name} that can be read: {e.strerror}", subject=self.path) from None
+            why = "" if isinstance(e, FileNotFoundError) else f" that can be read: {e.strerror}"
+            raise BadInput(f"{self.path} has no {name}{why}", subject=self.path) from None
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode):
             os.close(fd)
@@ -128,7 +133,8 @@ class Archive:
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def _plain_name(name: str) -> str:

@@ -46,8 +46,11 @@ def detect(path: str, limits: Limits) -> str:
             return _by_names(path, source, limits)
         except BadInput as e:
             found = next((what for start, what in _OTHERS.items() if magic.startswith(start)), e.message)
-            if os.fstat(f.fileno()).st_size == 0:
+            size = os.fstat(f.fileno()).st_size
+            if size == 0:
                 found = "an empty file"
+            elif not packed and found == tar.NO_ARCHIVE:
+                found = f"a file of {size} bytes that is none of these"
             raise BadInput(
                 f"{path} is no image: expected an OCI layout, an ACI, a docker archive or the tar of a rootfs; "
                 f"found: {found}",

@@ -9,6 +9,7 @@ from podium.errors import BadInput, LimitExceeded
 from podium.linux.files import fsync_dir
 from podium.paths import DataDir
 from podium.store.image import PREFIX
+from podium.store.limits import MAX_BYTES
 from podium.store.unpack.ahead import ReadAhead
 from podium.store.unpack.streams import Source
 from podium.store.workspace import Workspace
@@ -51,13 +52,13 @@ def put(
     written = 0
     allowed = limit if size is None else min(limit, size)
     if size is not None and size > limit:
-        raise LimitExceeded(f"a blob of {size} bytes is more than {limit}")
+        raise LimitExceeded(f"a blob of {size} bytes is more than {limit}", hint=MAX_BYTES)
     with open(hidden, "xb", buffering=0) as f, ReadAhead(source) as ahead:
         while chunk := ahead.read(_CHUNK):
             written += len(chunk)
             if written > allowed:
-                told = " that its descriptor says" if size is not None else ""
-                raise LimitExceeded(f"a blob is larger than the {allowed} bytes{told}", subject=digest)
+                told, hint = ("its descriptor says", None) if size is not None else ("are allowed", MAX_BYTES)
+                raise LimitExceeded(f"a blob is larger than the {allowed} bytes that {told}", hint=hint, subject=digest)
             left = memoryview(chunk)
             while left:
                 left = left[f.write(left) :]

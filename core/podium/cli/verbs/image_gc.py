@@ -18,7 +18,7 @@ def run(context: Context, args: Args) -> int:
     for thing in (*collected.images, *collected.trees, *collected.blobs, *collected.kernels, *pins):
         print(thing)
     for id, reason in collected.kept:
-        output.tell(f"{id} is kept: {reason}")
+        output.tell(f"kept: {id}: {reason}")
     return 0
 
 

@@ -20,7 +20,8 @@ COMMAND = Command(
     "remove images",
     run,
     operands=(Operand("IMAGE", "+", "image"),),
-    about="An image that a pod refers to is not removed.",
+    about="An image that a pod refers to is not removed. Of an image with several names, the name that was given goes, "
+    "and the image stays.",
     examples=("podium image rm demo/busybox:1",),
     root=True,
 )

@@ -12,7 +12,7 @@ from typing import IO, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, MaxRetryError, NewConnectionError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 from podium import __version__
@@ -24,6 +24,8 @@ PARALLEL = 4  # connections
 _TIMEOUT = urllib3.Timeout(connect=15.0, read=60.0)  # seconds
 _MAX_ANSWER = 1 << 20  # bytes of a token or an error
 _CERTIFICATES = ("~/.config/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
+
+_NO_TLS = "WRONG_VERSION_NUMBER"  # what OpenSSL calls an answer in HTTP
 
 Body = Callable[[], "bytes | IO[bytes]"]
 
@@ -221,10 +223,16 @@ class Client:
 
 
 def _plain(error: BaseException) -> str:
-    """The innermost reason, without urllib3's objects in it."""
+    """The innermost reason, without the objects, numbers and places in source code that libraries put into it."""
     inner = error.args[0] if isinstance(error, SSLError) and error.args else error
-    text = str(inner.__cause__ or inner.__context__ or inner if isinstance(inner, BaseException) else inner)
-    return text.rpartition(">: ")[2][:300]
+    reason = inner.__cause__ or inner.__context__ or inner if isinstance(inner, BaseException) else inner
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {reason.verify_message}"
+    if isinstance(reason, ssl.SSLError) and reason.reason == _NO_TLS:
+        return "it speaks no TLS"
+    if isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) and reason.strerror:
+        return reason.strerror
+    return str(reason).rpartition(">: ")[2][:300]
 
 
 def _told(body: bytes) -> str:
@@ -237,6 +245,8 @@ def _told(body: bytes) -> str:
 
 
 def _pool(server: str, verify: bool) -> urllib3.PoolManager:
+    if not verify:
+        urllib3.disable_warnings(InsecureRequestWarning)  # it was asked for
     options: dict[str, Any] = {"ssl_context": _tls(server, verify), "timeout": _TIMEOUT, "maxsize": PARALLEL}
     proxies = urllib.request.getproxies_environment()
     proxy = proxies.get("https") or proxies.get("all")

@@ -19,6 +19,7 @@ from podium.images.registry.reference import Reference, parse
 from podium.store import blobs, locks
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.index import with_blob
+from podium.store.limits import MAX_BYTES
 from podium.store.naming import split_name
 from podium.store.store import Store
 from podium.store.workspace import Workspace, sweep
@@ -151,7 +152,9 @@ class _Files:
         for descriptor, role in wanted:
             digest, size = str(descriptor["digest"]), int(descriptor["size"])
             if size > self._store.limits.max_bytes:
-                raise LimitExceeded(f"{job.path}: a blob of {size} bytes is more than {self._store.limits.max_bytes}")
+                raise LimitExceeded(
+                    f"{job.path}: a blob of {size} bytes is more than {self._store.limits.max_bytes}", hint=MAX_BYTES
+                )
             if digest in self._documents:
                 job.put(io.BytesIO(self._documents[digest]), role, "", digest, size)
             elif missing.setdefault(digest, size) != size:
