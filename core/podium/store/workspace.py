@@ -73,8 +73,10 @@ class Workspace:
         """
         self.dirty = True
         self._unsynced += size
-        if self._unsynced >= _SYNC_EVERY and not any(t.is_alive() for t in self._syncs):
-            self._begin()
+        if self._unsynced >= _SYNC_EVERY:
+            self._syncs = [thread for thread in self._syncs if thread.is_alive()]
+            if not self._syncs:
+                self._begin()
 
     def sync(self) -> None:
         """Make all that was written outlive a crash (syncfs(2)): cheaper than an fsync of each of many files."""
