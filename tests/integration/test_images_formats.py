@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -93,8 +93,8 @@ def test_rootfs_needs_a_name(store: Store, work: str) -> None:
 
 
 @pytest.mark.parametrize("archive", [False, True], ids=["folder", "archive"])
-@pytest.mark.parametrize("compress", [False, True], ids=["plain", "gzip"])
-def test_oci_layers_and_whiteouts(archive: bool, compress: bool, store: Store, work: str) -> None:
+@pytest.mark.parametrize("compress", [False, True, "zstd"], ids=["plain", "gzip", "zstd"])
+def test_oci_layers_and_whiteouts(archive: bool, compress: bool | Literal["zstd"], store: Store, work: str) -> None:
     layers = [
         oci.layer([("d", None), ("d/low", b"1"), ("gone", b"1"), ("kept", b"1")]),
         oci.layer([("d/up", b"2"), ("d/.wh..wh..opq", b""), (".wh.gone", b""), ("new", b"2")]),
@@ -294,6 +294,21 @@ def test_docker_archive_with_a_wrong_layer_is_refused(store: Store, work: str) -
     write(path, data.replace(b"gone", b"good", 1))
     with pytest.raises(BadInput):
         import_path(store, path)
+
+
+def test_aci_of_each_compression_is_one_image(store: Store, work: str) -> None:
+    data = aci("example.com/app", [("etc", None), ("etc/x", b"1" * 100_000)])
+    path = write(os.path.join(work, "plain.aci"), data)
+    found = [import_path(store, path)]
+    for pack in (gzip.compress, bz2.compress, lzma.compress):
+        found.append(import_path(store, write(os.path.join(work, f"{pack.__module__}.aci"), pack(data))))
+    subprocess.run(["zstd", "--quiet", path], check=True)
+    found.append(import_path(store, path + ".zst"))
+    assert {image.id for image in found} == {"sha256:" + hashlib.sha256(data).hexdigest()}
+    assert len({image.blobs[0].digest for image in found}) == 5
+    shutil.rmtree(store.data.tree(found[-1].tree))
+    store.ensure_tree(store.resolve(found[-1].id))  # from the blob that came last
+    assert content(store, found[-1], "etc/x") == b"1" * 100_000
 
 
 def test_aci_with_dependencies_and_whitelist(store: Store, work: str) -> None:

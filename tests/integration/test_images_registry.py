@@ -306,6 +306,47 @@ def test_tokens(store: Store, work: str, authority: Authority, monkeypatch: pyte
             server.close()
 
 
+def test_a_certificate_is_shown_to_who_wants_one(
+    store: Store, work: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Registry(os.path.join(work, "registry"), authority, clients=authority)
+    try:
+        monkeypatch.setenv("HOME", work)
+        folder = os.path.join(work, ".config/containers/certs.d", server.host)
+        os.makedirs(folder)
+        os.symlink(authority.ca, os.path.join(folder, "ca.crt"))
+        _, digest = make(store, work, "web")
+        address = f"docker://{server.host}/web:1"
+        with pytest.raises(RegistryFailed, match="it wants a certificate") as refused:
+            push_image(store, "web:1", address)
+        assert f"{server.host}/client.cert" in str(refused.value.hint)
+        os.symlink(authority.cert, os.path.join(folder, "mine.cert"))
+        os.symlink(authority.key, os.path.join(folder, "mine.key"))
+        assert push_image(store, "web:1", address) == digest
+    finally:
+        server.close()
+
+
+def test_proxies_of_the_environment(
+    store: Store, work: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Registry(os.path.join(work, "registry"), authority)
+    try:
+        monkeypatch.setenv("SSL_CERT_FILE", authority.ca)
+        image, digest = make(store, work, "web")
+        address = f"docker://{server.host}/web:1"
+        with registry.tunnel() as (proxy, asked):
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            assert push_image(store, "web:1", address) == digest
+            assert set(asked) == {server.host}
+            asked.clear()
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+            assert fetch_image(another(store, work), address).id == image.id
+            assert asked == []
+    finally:
+        server.close()
+
+
 def test_errors_name_what_is_wrong(store: Store, work: str, proxy: Proxy) -> None:
     with pytest.raises(NotFound, match="nothing:1 is not there"):
         fetch(store, f"{proxy.host}/nothing:1")

@@ -7,9 +7,10 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -58,7 +59,7 @@ def write_layout(
     run: Mapping[str, Any],
     *,
     tag: str = "latest",
-    compress: bool = True,
+    compress: bool | Literal["zstd"] = True,
     alter: Mapping[str, Any] | None = None,
 ) -> str:
     """Write an OCI layout; returns the digest of its manifest (`sha256:…`).
@@ -68,7 +69,7 @@ def write_layout(
         layers: uncompressed tars, lowest first.
         run: see `config`.
         tag: the reference's name.
-        compress: gzip the layers.
+        compress: gzip the layers, or have the zstd program do it.
         alter: members put over the manifest's, to make it wrong.
     """
     blobs = os.path.join(folder, "blobs", "sha256")
@@ -84,9 +85,7 @@ def write_layout(
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": blob(CONFIG, json.dumps(config(layers, run)).encode()),
-        "layers": [
-            blob(LAYER + "+gzip", gzip.compress(data, 1, mtime=0)) if compress else blob(LAYER, data) for data in layers
-        ],
+        "layers": [blob(*_packed(data, compress)) for data in layers],
         **(alter or {}),
     }
     described = blob(MANIFEST, json.dumps(manifest).encode())
@@ -96,6 +95,14 @@ def write_layout(
         with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
             json.dump(content, f)
     return str(described["digest"])
+
+
+def _packed(data: bytes, compress: bool | Literal["zstd"]) -> tuple[str, bytes]:
+    """A layer's media type and bytes."""
+    if compress == "zstd":
+        done = subprocess.run(["zstd", "--quiet", "--stdout"], input=data, capture_output=True, check=True)
+        return LAYER + "+zstd", done.stdout
+    return (LAYER + "+gzip", gzip.compress(data, 1, mtime=0)) if compress else (LAYER, data)
 
 
 def archive(layout: str, path: str) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -59,13 +60,22 @@ class Registry:
         host: with port.
     """
 
-    def __init__(self, folder: str, authority: Authority | None = None, auth: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        authority: Authority | None = None,
+        auth: dict[str, Any] | None = None,
+        *,
+        clients: Authority | None = None,
+    ) -> None:
         os.makedirs(os.path.join(folder, "data"))
         self.port = free_port()
         self.host = f"{HOST}:{self.port}"
         web: dict[str, Any] = {"addr": self.host, "secret": "of the test"}
         if authority is not None:
             web["tls"] = {"certificate": authority.cert, "key": authority.key}
+            if clients is not None:  # whose certificates it wants to see
+                web["tls"]["clientcas"] = [clients.ca]
         config = {
             "version": "0.1",
             "log": {"level": "warn"},
@@ -178,6 +188,39 @@ def _token(authority: Authority, service: str, scope: str) -> str:
 
 def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@contextlib.contextmanager
+def tunnel() -> Iterator[tuple[str, list[str]]]:
+    """A proxy that lets TLS through (CONNECT of RFC 9110); yields its address, and who was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            host, _, port = self.path.rpartition(":")
+            with socket.create_connection((host, int(port)), _PATIENCE) as there:
+                self.send_response(200)
+                self.end_headers()
+                _pump(self.connection, there)
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Handler) as port:
+        yield f"http://{HOST}:{port}", asked
+
+
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what each says, until one of them ends."""
+    peers = {one: other, other: one}
+    while True:
+        for ready in select.select([*peers], [], [], _PATIENCE)[0]:
+            data = ready.recv(1 << 16)
+            if not data:
+                return
+            peers[ready].sendall(data)
 
 
 class Proxy:

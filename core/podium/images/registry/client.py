@@ -25,7 +25,9 @@ _TIMEOUT = urllib3.Timeout(connect=15.0, read=60.0)  # seconds
 _MAX_ANSWER = 1 << 20  # bytes of a token or an error
 _CERTIFICATES = ("~/.config/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
 
-_NO_TLS = "WRONG_VERSION_NUMBER"  # what OpenSSL calls an answer in HTTP
+_WANTS = "it wants a certificate"
+# What OpenSSL calls an answer in HTTP, and how it ends what a server says that wants to see a certificate.
+_NO_TLS, _WANTS_ONE = "WRONG_VERSION_NUMBER", ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE")
 
 Body = Callable[[], "bytes | IO[bytes]"]
 
@@ -209,16 +211,16 @@ class Client:
         cause: BaseException = error
         if isinstance(error, MaxRetryError) and error.reason is not None:
             cause = error.reason
-        hint = None
-        if isinstance(cause, SSLError):
+        hint, why, folder = None, _plain(cause), f"/etc/containers/certs.d/{self.reference.host}"
+        if why == _WANTS:
+            hint = f"put one into {folder}/client.cert, and its key into {folder}/client.key"
+        elif isinstance(cause, SSLError):
             hint = (
-                f"put the certificate of its authority into /etc/containers/certs.d/{self.reference.host}/ca.crt, or "
+                f"put the certificate of its authority into {folder}/ca.crt, or "
                 "use --tls-verify=false for a registry that needs none"
             )
         return RegistryFailed(
-            f"the registry {self.reference.host} can't be reached: {_plain(cause)}",
-            hint=hint,
-            subject=str(self.reference),
+            f"the registry {self.reference.host} can't be reached: {why}", hint=hint, subject=str(self.reference)
         )
 
 
@@ -230,6 +232,8 @@ def _plain(error: BaseException) -> str:
         return f"its certificate is not trusted: {reason.verify_message}"
     if isinstance(reason, ssl.SSLError) and reason.reason == _NO_TLS:
         return "it speaks no TLS"
+    if isinstance(reason, ssl.SSLError) and str(reason.reason).endswith(_WANTS_ONE):
+        return _WANTS
     if isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) and reason.strerror:
         return reason.strerror
     return str(reason).rpartition(">: ")[2][:300]
