@@ -99,6 +99,7 @@ def _text(path: str) -> str:
 @pytest.mark.parametrize("stage1", ["fly", "nspawn"])
 def test_a_worker_imports_nothing_heavy_ahead(podium: Podium, stage1: str) -> None:
     code = (
+        "import _thread, sys, time\n"
         "from _socket import socketpair\n"
         "from podium.stage1.protocol import Channel\n"
         "from podium.stage1.worker import serve\n"
@@ -106,9 +107,10 @@ def test_a_worker_imports_nothing_heavy_ahead(podium: Podium, stage1: str) -> No
         "caller = Channel(ours)\n"
         f"args = {{'name': '{stage1}', 'entry': 'podium_{stage1}.plugin', 'ahead': True}}\n"
         "caller.send({'v': 1, 'id': 1, 'hook': 'load', 'pod': None, 'args': args})\n"
-        "ours.shutdown(1)\n"
-        "serve(Channel(theirs))\n"
+        "_thread.start_new_thread(serve, (Channel(theirs),))\n"
         "assert caller.receive()['result']['name'] == args['name']\n"
+        f"while {{'podium.events.consumers', 'podium_{stage1}.sandbox'}} - sys.modules.keys():\n"
+        "    time.sleep(0.01)\n"
     )
     imported = _imported(["-c", code], podium.environment())
     assert {"pluggy", "podium.sandbox.supervisor"} <= imported

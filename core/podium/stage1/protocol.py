@@ -22,6 +22,7 @@ the arguments.
 
 from __future__ import annotations
 
+import select
 from _socket import socket  # the module without the underscore makes enums of 400 constants at each start
 
 from podium.quickjson import dumps, loads
@@ -54,6 +55,12 @@ class Channel:
     def pending(self) -> bool:
         """A whole message was read already."""
         return b"\n" in self._buffer
+
+    def asked(self) -> bool:
+        """Whether something has come that `receive` has not given yet, be it the end."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return self.pending or bool(poll.poll(0))
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message. Raises BrokenPeer."""

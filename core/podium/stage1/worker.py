@@ -25,16 +25,19 @@ if TYPE_CHECKING:
 
 PLUGIN_LOG = "plugin.log"
 _AHEAD = (
-    "prctl",
-    "podium.linux.clone",
-    "podium.linux.overlay",
+    # for prepare, which is asked for first
     "podium.pods.model",
     "podium.sandbox.confine",
     "podium.sandbox.paths",
-    "podium.sandbox.networks",
     "podium.sandbox.rootfs",
-    "podium.sandbox.supervisor",
     "podium.sandbox.volumes",
+    "podium.linux.overlay",
+    # for run
+    "prctl",
+    "podium.linux.clone",
+    "podium.sandbox.networks",
+    "podium.sandbox.supervisor",
+    "podium.events.consumers",
 )
 
 
@@ -128,7 +131,7 @@ class _Worker:
         self._channel = channel
         self._loaded: Loaded | None = None
         self.afterwards: list[str] = []  # what this process becomes once it has answered
-        self._ahead = False
+        self._ahead: list[str] = []  # modules that a run will need
         self._more: dict[str, bool] = {}  # what the answers say besides
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -140,26 +143,28 @@ class _Worker:
     def _handle(self, request: dict[str, Any]) -> Any:
         hook, args = request["hook"], request["args"]
         if hook == "load":
-            self._ahead = bool(args.get("ahead"))
-            return self._load(args["name"], args["entry"])
+            loaded = self._load(args["name"], args["entry"])
+            if args.get("ahead") and self._loaded:
+                self._ahead = [*_AHEAD, *self._loaded.ahead]
+            return loaded
         assert self._loaded is not None, "load comes first"
         if hook == "check":
             return [finding.values() for finding in self._loaded.call_exactly("check")]
         folder: str = request["pod"]
         _log_into(folder)
         if hook == "run":
+            self.work_ahead(whatever_comes=True)
             return self._run(folder, args, request["id"])
         return getattr(self, f"_{hook}")(folder, args)
 
-    def work_ahead(self) -> None:
-        """Import what a run will need while the caller prepares it: no upgrade on disk can then mix into a pod."""
-        if self._ahead:
-            self._ahead = False
-            for module in _AHEAD:
-                __import__(module)
-            for module in self._loaded.ahead if self._loaded else ():
-                with suppress(ImportError):  # its hook will say so
-                    __import__(module)
+    def work_ahead(self, *, whatever_comes: bool = False) -> None:
+        """Import what a run will need while the caller prepares it, until it asks for something.
+
+        A run begins with the rest of it: no upgrade on disk can then mix into a pod.
+        """
+        while self._ahead and (whatever_comes or not self._channel.asked()):
+            with suppress(ImportError):  # who needs it will say so
+                __import__(self._ahead.pop(0))
 
     def _load(self, name: str, entry: str) -> dict[str, Any]:
         from podium.stage1.calling import Loaded

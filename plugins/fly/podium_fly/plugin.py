@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+AHEAD = ("podium_fly.sandbox",)  # imported while podium prepares a pod that is to run at once
 VERSION = "0.1.0"
 
 CAPABILITIES = sandbox.CAPABILITIES | {"network:host"}
