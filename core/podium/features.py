@@ -30,7 +30,7 @@ class Features(NamedTuple):
     @classmethod
     def from_json(cls, data: Any) -> Features:
         """Lenient: what is not a list of strings is no flag."""
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or not any(data.values()):
             return cls()
         lists = (data.get(k) for k in cls._fields)
         return cls(*(tuple(str(f) for f in flags) if isinstance(flags, list) else () for flags in lists))

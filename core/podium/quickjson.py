@@ -34,7 +34,7 @@ class Reader:
     def __call__(self, text: str) -> Any:
         """The value of a text. Raises as `loads`, and what a hook raises."""
         try:
-            value, end = self._scan(text, len(text) - len(text.lstrip(_SPACE)))
+            value, end = self._scan(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip(_SPACE)))
         except SystemError:
             # Up to Python 3.12 the scanner finds its error's class only where json.decoder is imported already.
             import json
@@ -42,7 +42,7 @@ class Reader:
             value, end = json.loads(text, **self._hooks), len(text)
         except StopIteration as e:
             raise ValueError(f"a JSON value is missing at character {e.value}") from None
-        if text[end:].strip(_SPACE):
+        if end != len(text) and text[end:].strip(_SPACE):
             raise ValueError(f"something follows the JSON value at character {end}")
         return value
 

@@ -6,7 +6,6 @@ Each method imports what it needs when it is called, so that `list` does not pay
 from __future__ import annotations
 
 from podium import format
-from podium.actions.context import Context
 from podium.errors import HostLacks, PodiumError
 from podium.paths import DataDir
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from podium.actions.context import Context
     from podium.actions.logs import LogLine
     from podium.actions.observe import PodInfo
     from podium.actions.systemd import UnitOptions
@@ -71,7 +71,7 @@ class Runtime:
     def _read(self) -> Context:
         """For verbs that need the frozen parts of the format only."""
         format.check(self.data, full=False)
-        return Context(self.data, self.config)
+        return self._context()
 
     def _write(self) -> Context:
         """For verbs that make things."""
@@ -83,6 +83,11 @@ class Runtime:
             from podium.store import migrating
 
             migrating.automatic(self.data, self._tell)
+        return self._context()
+
+    def _context(self) -> Context:
+        from podium.actions.context import Context
+
         return Context(self.data, self.config)
 
     # pods
@@ -369,7 +374,7 @@ class Runtime:
         """Check all that is stored against each other and its digests; see podium.fsck.checker."""
         from podium.fsck.checker import check
 
-        return check(Context(self.data, self.config).store(), self._tell, repair=repair)
+        return check(self._context().store(), self._tell, repair=repair)
 
     def migration(self) -> Plan:
         """What there is to migrate."""

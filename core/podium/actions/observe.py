@@ -248,7 +248,7 @@ def _gc_failed(pod: PodRef) -> Problem:
 def _manifest_problem(pod: PodRef) -> Problem | None:
     """A look at the manifest's ends only: a listing parses none."""
     try:
-        fd = os.open(os.path.join(pod.path, "pod"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(f"{pod.path}/pod", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         missing = pod.phase not in ("embryo", "prepare", "garbage")
         return Problem("corrupt", f"the manifest of pod {pod.uuid} is missing") if missing else None

@@ -125,7 +125,7 @@ class Envelope(NamedTuple):
 
 
 def _str(value: Any) -> str:
-    if not isinstance(value, str):
+    if type(value) is not str:
         raise TypeError(f"{value!r} is not a string")
     if not value.isascii():
         value.encode()  # JSON can spell half a character, which no path can
@@ -185,7 +185,7 @@ def read(folder: str) -> Envelope:
         Corrupt: the envelope is damaged.
     """
     what = _what(folder)
-    return _checked(folder, records.read(os.path.join(folder, FILE), what), what)
+    return _checked(folder, records.read(f"{folder}/{FILE}", what), what)
 
 
 def parse(folder: str, data: bytes) -> Envelope:
@@ -195,7 +195,7 @@ def parse(folder: str, data: bytes) -> Envelope:
 
 
 def _what(folder: str) -> str:
-    return f"the envelope of pod {os.path.basename(folder)}"
+    return f"the envelope of pod {folder.rpartition('/')[2]}"
 
 
 def _checked(folder: str, data: dict[str, Any], what: str) -> Envelope:
@@ -203,7 +203,7 @@ def _checked(folder: str, data: dict[str, Any], what: str) -> Envelope:
         envelope = Envelope.from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupt(f"{what} is damaged: {type(e).__name__} {e}"[:300], subject=what) from None
-    if envelope.uuid != os.path.basename(folder):
+    if envelope.uuid != folder.rpartition("/")[2]:
         raise Corrupt(f"{what} is that of pod {envelope.uuid!r}"[:300], subject=what)
     return envelope
 

@@ -114,6 +114,7 @@ def _write(path: str, record: dict[str, Any]) -> None:
 
 
 _PID_MAX = 1 << 22  # of the kernel, on 64 bits (proc_sys_kernel(5))
+# The types of JSON as they are read: a boolean is no number.
 _OPTIONAL_STR: tuple[type, ...] = (str, type(None))
 _OPTIONAL_INT: tuple[type, ...] = (int, type(None))
 _APP_TYPES = {
@@ -151,11 +152,15 @@ def _process(data: Any) -> Process | None:
 
 def _checked(data: dict[str, Any], types: dict[str, tuple[type, ...]]) -> dict[str, Any]:
     """The fields that `types` names, where they are there. Raises TypeError."""
-    known = {k: data[k] for k in types if k in data}
-    for key, value in known.items():
-        if not isinstance(value, types[key]) or (isinstance(value, bool) and bool not in types[key]):
+    known = {}
+    for key, kinds in types.items():
+        if key not in data:
+            continue
+        value = known[key] = data[key]
+        kind = type(value)
+        if kind not in kinds:
             raise TypeError(f"{key} is {value!r}"[:200])
-        if isinstance(value, str):
+        if kind is str and not value.isascii():
             value.encode()  # JSON can spell half a character, which no path can
     return known
 
@@ -171,9 +176,9 @@ def read_app(folder: str, name: str) -> AppStatus:
     Raises:
         Corrupt: the record is damaged.
     """
-    what = f"the status of app {name} of pod {os.path.basename(folder)}"
+    what = f"the status of app {name} of pod {folder.rpartition('/')[2]}"
     try:
-        data = records.read(os.path.join(folder, FOLDER, name + ".json"), what)
+        data = records.read(f"{folder}/{FOLDER}/{name}.json", what)
     except FileNotFoundError:
         return AppStatus(name)
     try:
@@ -193,14 +198,15 @@ def read_runtime(folder: str) -> Runtime | None:
     Raises:
         Corrupt: the record is damaged.
     """
-    what = f"the runtime record of pod {os.path.basename(folder)}"
+    uuid = folder.rpartition("/")[2]
+    what = f"the runtime record of pod {uuid}"
     try:
-        data = records.read(os.path.join(folder, RUNTIME), what)
+        data = records.read(f"{folder}/{RUNTIME}", what)
     except FileNotFoundError:
         return None
     try:
         runtime = Runtime.from_json(data)
-        cgroup, uuid = runtime.cgroup, os.path.basename(folder)
+        cgroup = runtime.cgroup
         if cgroup and (cgroup.rpartition("/")[2] != uuid or ".." in cgroup.split("/")):
             raise ValueError(f"the cgroup {cgroup!r} is not the pod's")  # it will be killed
         return runtime
