@@ -50,6 +50,24 @@ def test_full_file_system_leaves_the_old_content(tmp_path: Path) -> None:
     in_tmpfs(str(tmp_path), fill, "size=1m")
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_of_files_begun_together_those_finished_are_there(tmp_path: Path, durable: bool) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with (
+        pytest.raises(KeyError),
+        files.Writing(str(tmp_path / "a"), b"a", durable=durable) as a,
+        files.Writing(str(tmp_path / "b"), b"b", mode=0o600, durable=durable) as b,
+        files.Writing(str(tmp_path / "c"), b"c", durable=durable),
+    ):
+        assert not (tmp_path / "a").exists()
+        b.finish()
+        a.finish()
+        raise KeyError("before the third")
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert (tmp_path / "b").read_bytes() == b"b" and (tmp_path / "b").stat().st_mode & 0o7777 == 0o600
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling"])
 def test_rename_noreplace_never_replaces(tmp_path: Path, kind: str) -> None:
     (tmp_path / "old").mkdir()

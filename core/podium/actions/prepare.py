@@ -288,7 +288,7 @@ def _write(
     from podium.appc.annotations import CGROUP_PARENT, NET
     from podium.clock import rfc3339, since_boot
     from podium.features import Features
-    from podium.linux.files import write_atomic
+    from podium.linux.files import Writing
     from podium.linux.procs import boot_id
     from podium.pods import envelope as envelopes
     from podium.pods.envelope import AppRef, Envelope, Stage1
@@ -309,8 +309,6 @@ def _write(
     trace("prepare:trees")
     pins.ensure(context.data, plugin, pin)
     trace("prepare:pinned")
-    write_atomic(os.path.join(pod.path, MANIFEST), dumps(manifest.to_json()).encode() + b"\n", sync_folder=False)
-    trace("prepare:manifest")
     if joins:  # else the plugin refuses, by name, what it has not
         _plan_networks(context, pod, manifest)
     info = worker.info
@@ -340,7 +338,15 @@ def _write(
         created_boottime=since_boot(),
         created_boot=boot_id(),
     )
-    envelopes.write(pod.path, envelope, sync_folder=False)
+    content = dumps(manifest.to_json()).encode() + b"\n"
+    # Both are on their way to the disk before the first is waited for.
+    with (
+        Writing(os.path.join(pod.path, MANIFEST), content) as manifest_file,
+        envelopes.begin(pod.path, envelope) as envelope_file,
+    ):
+        manifest_file.finish()
+        trace("prepare:manifest")
+        envelope_file.finish()
     trace("prepare:envelope")
     moved = lifecycle.move(context.data, pod, PREPARE, durable=False)
     trace("prepare:preparing")

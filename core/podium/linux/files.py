@@ -17,6 +17,76 @@ def fsync_dir(path: str) -> None:
         os.close(fd)
 
 
+class Writing:
+    """A file that is written under another name, and put in its place by `finish`; else nothing is left of it.
+
+    Of several that are begun before the first is finished, all are on their way to the disk: so one commit of the file
+    system's journal does for them.
+
+    Raises, as `finish`:
+        OSError: of open, write, fsync or rename, with a path in it.
+    """
+
+    def __init__(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+        self._path = path
+        self._durable = durable
+        self._temporary = os.path.join(os.path.dirname(path) or ".", f".tmp-{os.getpid()}-{os.urandom(6).hex()}")
+        self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            # A full disk or a quota ends a write early, without an error until the next one.
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._fd, left) :]
+            os.fchmod(self._fd, mode)
+            if durable:
+                _begin_to_write(self._fd)
+        except BaseException as e:
+            self.__exit__()
+            self._tell(e)
+            raise
+
+    def __enter__(self) -> Writing:
+        """What was not finished when the block ends is removed."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+        if self._temporary:
+            try:
+                os.unlink(self._temporary)
+            except FileNotFoundError:
+                pass
+
+    def finish(self) -> None:
+        """Put the file in its place; it is on the disk then, its name is not."""
+        try:
+            if self._durable:
+                os.fsync(self._fd)
+        except OSError as e:
+            self._tell(e)
+        self._close()
+        os.rename(self._temporary, self._path)
+        self._temporary = ""
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def _tell(self, error: BaseException) -> None:
+        """Raise an error of the system's with the path that it is about."""
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, self._path) from error
+
+
+def _begin_to_write(fd: int) -> None:
+    """Let a file's data be written while something else is done. It is a hint, so where it can't be, it is not."""
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux writes what is dirty, to be rid of it
+    except OSError:
+        pass
+
+
 def write_atomic(path: str, data: bytes, mode: int = 0o644, durable: bool = True, *, sync_folder: bool = True) -> None:
     """Puts a file with exactly these bytes and this mode at `path`; a reader sees the old one or the new one.
 
@@ -27,31 +97,10 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, durable: bool = True
     Raises:
         OSError: of open, write, fsync or rename, with a path in it; nothing is left behind then.
     """
-    folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".tmp-{os.getpid()}-{os.urandom(6).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            # A full disk or a quota ends a write early, without an error until the next one.
-            left = memoryview(data)
-            while left:
-                left = left[os.write(fd, left) :]
-            os.fchmod(fd, mode)
-            if durable:
-                os.fsync(fd)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except BaseException:
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass
-        raise
+    with Writing(path, data, mode, durable) as file:
+        file.finish()
     if durable and sync_folder:
-        fsync_dir(folder)
+        fsync_dir(os.path.dirname(path) or ".")
 
 
 def write_over(path: str, data: bytes) -> bool:

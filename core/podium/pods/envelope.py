@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from podium.linux.files import Writing
+
 FILE = "envelope.json"
 VERSION = 1
 
@@ -167,11 +169,20 @@ def _file_name(value: Any) -> str:
     return text
 
 
-def write(folder: str, envelope: Envelope, *, sync_folder: bool = True) -> None:
-    """Write a pod's envelope, durably; without `sync_folder` it is the caller who syncs the folder."""
-    from podium.linux.files import write_atomic
+def begin(folder: str, envelope: Envelope) -> Writing:
+    """A pod's envelope, durable once it is finished; the folder is the caller's to sync."""
+    from podium.linux.files import Writing
 
-    write_atomic(os.path.join(folder, FILE), records.seal(envelope.to_json()) + b"\n", sync_folder=sync_folder)
+    return Writing(os.path.join(folder, FILE), records.seal(envelope.to_json()) + b"\n")
+
+
+def write(folder: str, envelope: Envelope) -> None:
+    """Write a pod's envelope, durably."""
+    from podium.linux.files import fsync_dir
+
+    with begin(folder, envelope) as file:
+        file.finish()
+    fsync_dir(folder)
 
 
 def read(folder: str) -> Envelope:
