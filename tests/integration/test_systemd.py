@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from podium.actions.systemd import quoted
+from podium.testing import notifier
 from support.command import Podium
 from support.fly import until
 from support.images import make_busybox_rootfs
@@ -104,11 +104,10 @@ def test_ready_of_an_app_is_passed_on(
     podium: Podium, test_dir: str, manager: socket.socket, stage1: str, net: str
 ) -> None:
     root = make_busybox_rootfs(os.path.join(test_dir, "rootfs"))
-    _with_python_free_sender(root)
     podium("image", "import", root, "--name", "box", "--exec", "/bin/sh")
     told = podium.using(podium.binary, NOTIFY_SOCKET=manager.getsockname())
     # It is ready when the file is there, and podium must not have told before.
-    script = "echo $NOTIFY_SOCKET; cat; /notify READY=1; exec sleep 1000"
+    script = f"{notifier.placed('/notify')}; echo $NOTIFY_SOCKET; cat; /notify $NOTIFY_SOCKET READY=1; exec sleep 1000"
     process = told.start(
         *("run", "--rm", "--stage1", stage1, "--net", net, "box", "--notify", "--", "-c", script), stdin=subprocess.PIPE
     )
@@ -126,21 +125,6 @@ def test_ready_of_an_app_is_passed_on(
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 143
-
-
-def _with_python_free_sender(root: str) -> None:
-    """A static program that sends its argument to NOTIFY_SOCKET."""
-    source = os.path.join(root, "notify.c")
-    with open(source, "w", encoding="ascii") as f:
-        f.write(
-            "#include <stdlib.h>\n#include <string.h>\n#include <sys/socket.h>\n#include <sys/un.h>\n"
-            "int main(int n, char **v) { struct sockaddr_un a = {AF_UNIX}; int s = socket(AF_UNIX, SOCK_DGRAM, 0);\n"
-            'strncpy(a.sun_path, getenv("NOTIFY_SOCKET"), sizeof a.sun_path - 1);\n'
-            "return sendto(s, v[1], strlen(v[1]), 0, (struct sockaddr *)&a, sizeof a) < 0; }\n"
-        )
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler is not None, "a C compiler is needed"
-    subprocess.run([compiler, "-static", "-o", os.path.join(root, "notify"), source], check=True)
 
 
 def test_a_stage1_without_it_and_a_read_only_run_are_refused(podium: Podium, busybox_rootfs: str) -> None:
