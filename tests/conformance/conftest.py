@@ -6,11 +6,13 @@ import os
 
 import pytest
 
-# At least one of each subject. PODIUM_TEST_WHOLE_SUITE=1 makes all (some minutes).
+# At least one of each subject; all that are shown by apps of one pod. PODIUM_TEST_WHOLE_SUITE=1 makes all (some minutes).
 OF_GUESTS = (
     *("test_hooks_are_as_specified", "test_info_is_known_and_steady", "test_check_says_what_to_do", "test_older_pods"),
-    *("test_exit_code_is_the_app_s", "test_gc_is_idempotent", "test_nothing_is_left", "test_gc_after_a_reboot"),
-    *("test_enter_has_the_app_s_restrictions", "test_isolator[memory]", "test_processor_isolator"),
+    *("test_what_is_not_claimed_is_refused", "test_hooks_return_in_time", "test_gc_of_a_pod_that_never_ran"),
+    *("test_several_apps", "test_gc_is_idempotent", "test_nothing_is_left", "test_gc_after_a_reboot"),
+    *("test_enter_has_the_app_s_restrictions", "test_enter_is_refused", "test_processor_isolator[cpu]"),
+    *("test_isolator", "test_event_handlers", "test_readonly_rootfs", "test_volume", "test_block_isolator"),
 )
 
 

@@ -15,15 +15,9 @@ from podium.sandbox import kernels
 from podium_kvm import accelerator
 from support import machines
 from support.command import Podium
+from support.other_host import with_settings
 
 KVM = ("--stage1", "kvm", "--net", "none", "box", "--")
-
-
-def _with_settings(box: Podium, test_dir: str, *lines: str) -> Podium:
-    path = os.path.join(test_dir, "kvm.toml")
-    with open(box.config, encoding="utf-8") as old, open(path, "w", encoding="utf-8") as new:
-        new.write("\n".join([old.read(), "[kvm]", *lines, ""]))
-    return box.using(box.binary, config=path)
 
 
 def _copy_of_kernel(test_dir: str) -> tuple[str, str]:
@@ -39,7 +33,7 @@ def _copy_of_kernel(test_dir: str) -> tuple[str, str]:
 
 def test_a_pod_boots_its_kernel_and_its_image_after_the_host_s_are_gone(box: Podium, test_dir: str) -> None:
     kernel, release = _copy_of_kernel(test_dir)
-    podium = _with_settings(box, test_dir, f'kernel = "{kernel}"')
+    podium = with_settings(box, test_dir, f'kernel = "{kernel}"')
     uuid = podium.out("prepare", *KVM, "sh", "-c", "uname -r; cat /etc/hostname")
     with open(kernel, "wb") as f:  # an upgrade to a kernel that does not even boot
         f.write(b"upgraded")
@@ -71,7 +65,7 @@ def test_kvm_that_boots_no_guest_is_given_up(box: Podium, test_dir: str) -> None
     verdict = accelerator.ask()
     if verdict is None or verdict[0] or not os.path.exists(accelerator.DEVICE):
         pytest.skip("KVM works on this host, or there is no /dev/kvm")
-    podium = _with_settings(box, test_dir, 'boot-timeout = "30s"')
+    podium = with_settings(box, test_dir, 'boot-timeout = "30s"')
     podium("prepare", *KVM, "true")
     key = accelerator._key(os.stat(accelerator.DEVICE))
     accelerator._write(os.path.join(podium.dir, "cache", "kvm"), key, (True, "a guest ran"))

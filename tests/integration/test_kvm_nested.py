@@ -49,6 +49,10 @@ podium() { PODIUM --config /mnt/kvm.toml --dir /mnt/data "$@"; echo "podium $1: 
 cp -a FOLDER/made /mnt/data
 podium run-prepared vm
 podium status vm
+podium run-prepared --detach long
+podium enter long -- sh -c 'echo entered; exit 5'
+podium stop long
+podium status long
 cat /mnt/data/pods/run/*/plugin.log
 podium gc --grace-period 0s
 """
@@ -63,10 +67,12 @@ def test_a_pod_runs_where_kvm_works(store: Store, work: str) -> None:
     make_busybox_rootfs(os.path.join(work, "rootfs"))
     podium = os.path.join(os.path.dirname(sys.executable), "podium")
     made = [podium, "--dir", os.path.join(work, "made")]  # what takes minutes in there: the kernel is taken apart
-    box = ["--stage1", "kvm", "--net", "none", "--name", "vm", "box", "--", "-c", "echo inside; exit 7"]
+    box = ["--stage1", "kvm", "--net", "none", "--name"]
+    lasting = "trap 'exit 3' TERM; while :; do sleep 0.1; done"
     for words in (
         ["image", "import", os.path.join(work, "rootfs"), "--name", "box", "--exec", "/bin/sh"],
-        ["prepare", *box],
+        ["prepare", *box, "vm", "box", "--", "-c", "echo inside; exit 7"],
+        ["prepare", *box, "long", "box", "--", "-c", lasting],
     ):
         subprocess.run([*made, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
     with open(os.path.join(work, "script"), "w", encoding="utf-8") as f:
@@ -93,8 +99,10 @@ def test_a_pod_runs_where_kvm_works(store: Store, work: str) -> None:
                 print(said)
     for line in ("inside", "podium run-prepared: 7", "podium status: 0", "podium gc: 0"):
         assert line in said.splitlines()
+    for line in ("entered", "podium run-prepared: 0", "podium enter: 5", "podium stop: 0"):
+        assert line in said.splitlines()
     told = " ".join(said.split())
-    assert "accelerator: kvm accelerator reason: a guest ran" in told and "exited with 7" in told
+    assert told.count("accelerator: kvm (a guest ran)") == 2 and "exited with 7" in told and "exited with 3" in told
 
 
 def _initrd(kernel: kernels.Kernel, work: str) -> bytes:

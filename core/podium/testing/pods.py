@@ -85,7 +85,11 @@ class Pods:
     def _manifest(self, command: str, change: Callable[[dict[str, Any]], None], options: tuple[str, ...]) -> str:
         shell = ("--exec", "/bin/sh", "--", "-c", command)
         words = ("prepare", "--dry-run", "--stage1", self.plugin, *options, IMAGE, *shell)
-        manifest = json.loads(self.podium.out(*words))
+        return self.manifest(self.podium.out(*words), change)
+
+    def manifest(self, text: str, change: Callable[[dict[str, Any]], None]) -> str:
+        """Write a pod manifest, which `change` has changed, to a file; returns its path."""
+        manifest = json.loads(text)
         change(manifest)
         path = os.path.join(self.folder, "manifest.json")
         with open(path, "w", encoding="utf-8") as f:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from podium.testing import cleanup, networks
+from podium.testing import cleanup, effects, networks
+from podium.testing.checks import confine, volumes
 from podium.testing.checks.confine import ConfineChecks
 from podium.testing.checks.enter import EnterChecks
 from podium.testing.checks.hooks import HookChecks
@@ -21,6 +22,7 @@ from podium.testing.checks.network import NetworkChecks
 from podium.testing.checks.records import RecordChecks
 from podium.testing.checks.volumes import VolumeChecks
 from podium.testing.command import INSTALLED, Podium
+from podium.testing.effects import Shown
 from podium.testing.pods import IMAGE, Pods
 from podium.testing.rootfs import make_busybox_rootfs
 from podium.testing.snapshot import Scope, cgroup_mounts
@@ -158,6 +160,19 @@ class Stage1Suite(
             pytest.skip(f"this host lacks something: 'podium stage1 check {cls.plugin}' tells what")
         podium("image", "import", rootfs, "--name", IMAGE, "--exec", "/bin/sh")
         return Pods(podium, cls.plugin, options, suite_scope, workspace, os.path.basename(workspace))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shown(
+        cls, request: pytest.FixtureRequest, host: Pods, claims: frozenset[str], workspace: str
+    ) -> Mapping[str, Shown]:
+        """What the apps of those checks showed that are to be made and that need no pod of their own."""
+        asked = {item.name for item in request.session.items if getattr(item, "cls", None) is request.cls}
+        offered = {**confine.effects(), **volumes.effects(workspace)}
+        wanted = {name: effect for name, effect in offered.items() if name in asked and effect.claim in claims}
+        found = effects.show(host, wanted, effects.AT_ONCE if "apps" in claims else 1)
+        host.end_all()
+        return found
 
     @pytest.fixture
     def pods(self, host: Pods) -> Iterator[Pods]:

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
 
-from podium.testing.pods import Pods
+from podium.testing.effects import Effect, Shown
+
+KINDS = ("host", "empty", "tmpfs")
+_SHOW = "cat /v/file 2>/dev/null; echo x > /v/new && cat /v/new; stat -c %a /v; grep -c ' /v ' /proc/mounts"
+_TRY = "{ echo x > /v/new; } 2>/dev/null && echo written || echo refused"
+
+
+def effects(workspace: str) -> dict[str, Effect]:
+    """Check → what it looks at."""
+    found = {}
+    for kind in KINDS:
+        more = f",source={_source(workspace, kind)}" if kind == "host" else ",mode=0700"
+        found[f"test_volume[{kind}]"] = _effect(kind, _SHOW, f"{kind},kind={kind}{more}")
+    read_only = f"fixed,kind=host,source={_source(workspace, 'fixed')},readOnly=true"
+    return found | {"test_volume_that_is_read_only": _effect("host", _TRY, read_only)}
+
+
+def _effect(kind: str, command: str, volume: str) -> Effect:
+    mount = ("--mount", f"volume={volume.partition(',')[0]},target=/v")
+    return Effect(f"volume:{kind}", command, app=mount, pod=("--volume", volume))
+
+
+def _source(workspace: str, name: str) -> str:
+    """A folder of the host, with a file in it."""
+    folder = os.path.join(workspace, f"source-{name}")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "file"), "w", encoding="ascii") as f:
+        f.write("from the host\n")
+    return folder
 
 
 class VolumeChecks:
@@ -16,34 +44,22 @@ class VolumeChecks:
 
     plugin: ClassVar[str]
 
-    @pytest.mark.parametrize("kind", ["host", "empty", "tmpfs"])
-    def test_volume(self, pods: Pods, claims: frozenset[str], kind: str) -> None:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_volume(self, shown: Mapping[str, Shown], workspace: str, claims: frozenset[str], kind: str) -> None:
         """An app reads and writes it at its place; a host volume is the host's folder."""
         if f"volume:{kind}" not in claims:
             pytest.skip(f"the plugin does not claim `volume:{kind}`")
-        source = tempfile.mkdtemp(prefix="source-", dir=pods.folder)
-        with open(os.path.join(source, "file"), "w", encoding="ascii") as f:
-            f.write("from the host\n")
-        more = f",source={source}" if kind == "host" else ",mode=0700"
-        done = pods.run(
-            "cat /v/file 2>/dev/null; echo x > /v/new && cat /v/new; stat -c %a /v; grep -c ' /v ' /proc/mounts",
-            *("--mount", "volume=v,target=/v"),
-            pod=("--volume", f"v,kind={kind}{more}"),
-        )
-        wrote = os.path.exists(os.path.join(source, "new"))
+        lines, failure = shown[f"test_volume[{kind}]"]
         if kind == "host":
-            assert done.stdout.splitlines()[:2] == ["from the host", "x"] and wrote, done.stdout
+            assert lines[:2] == ["from the host", "x"], f"{lines}\n{failure}"
+            assert os.path.exists(os.path.join(workspace, "source-host", "new")), "the host's folder has no such file"
         else:
-            assert done.stdout.splitlines() == ["x", "700", "1"] and not wrote, done.stdout
+            assert lines == ["x", "700", "1"], f"{lines}\n{failure}"
 
-    def test_volume_that_is_read_only(self, pods: Pods, claims: frozenset[str]) -> None:
+    def test_volume_that_is_read_only(self, shown: Mapping[str, Shown], workspace: str, claims: frozenset[str]) -> None:
         """Nothing can be written into a read-only volume."""
         if "volume:host" not in claims:
             pytest.skip("the plugin does not claim `volume:host`")
-        source = tempfile.mkdtemp(prefix="source-", dir=pods.folder)
-        done = pods.run(
-            "{ echo x > /v/new; } 2>/dev/null && echo written || echo refused",
-            *("--mount", "volume=v,target=/v"),
-            pod=("--volume", f"v,kind=host,source={source},readOnly=true"),
-        )
-        assert done.stdout == "refused\n" and not os.listdir(source)
+        lines, failure = shown["test_volume_that_is_read_only"]
+        assert lines == ["refused"], f"{lines}\n{failure}"
+        assert os.listdir(os.path.join(workspace, "source-fixed")) == ["file"]
