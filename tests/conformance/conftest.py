@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-# At least one of each subject; all that are shown by apps of one pod. PODIUM_TEST_WHOLE_SUITE=1 makes all (some minutes).
+# At least one of each subject, and all that apps of one pod show. PODIUM_TEST_WHOLE_SUITE=1 makes all (some minutes).
 OF_GUESTS = (
     *("test_hooks_are_as_specified", "test_info_is_known_and_steady", "test_check_says_what_to_do", "test_older_pods"),
     *("test_what_is_not_claimed_is_refused", "test_hooks_return_in_time", "test_gc_of_a_pod_that_never_ran"),

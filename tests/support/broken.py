@@ -145,6 +145,11 @@ BROKEN = {
         _ENTER,
         "        code = control.enter(pod, request, fds)\n        return code if code != 9 else 0\n",
     ),
+    "enters-beyond-the-end": Broken(
+        "test_enter_ends_with_the_app",
+        _ENTER,
+        "        code = control.enter(pod, request, fds)\n        return code if code != 137 else 1\n",
+    ),
     "enters-as-root": Broken(
         "test_enter_has_the_app_s_restrictions",
         _ENTER,

@@ -64,7 +64,7 @@ def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], call
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGWINCH})
         status = os.waitpid(pid, 0)[1]
     if os.pread(note, 64, 0) == relay.GONE:
-        raise Failed("the virtual machine ended before the command did", subject=pod.uuid)
+        return 128 + signal.SIGKILL  # the machine has ended, and the command as one that ends with its control group
     ends["ctl"].sendall(b"end\n")
     return control.exit_code(status)
 

@@ -49,6 +49,20 @@ class EnterChecks:
         assert app["Uid"][0] == "1000", app
         assert entered == app, f"entered with {entered}, the app has {app}"
 
+    def test_enter_ends_with_the_app(self, pods: Pods, claims: frozenset[str]) -> None:
+        """A command that still runs when the app ends is killed, which its exit code says, and podium."""
+        if "enter" not in claims:
+            pytest.skip("the plugin does not claim `enter`")
+        uuid = pods.start("echo ready; exec sleep 100")
+        pods.logged(uuid, "ready")
+        with pods.podium.start("enter", uuid, "--", "/bin/sh", "-c", "echo inside; exec sleep 100") as entered:
+            assert entered.stdout is not None
+            assert entered.stdout.readline() == "inside\n"
+            pods.podium("stop", "--force", uuid)
+            said = entered.communicate()[1]
+        assert entered.returncode == 137, f"it exited {entered.returncode}: {said}"
+        assert "has ended" in said, said
+
     def test_enter_gives_a_terminal(self, pods: Pods, claims: frozenset[str]) -> None:
         """With --tty, the command is on a terminal."""
         if not {"enter", "tty"} <= claims:
