@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PLUGINS = "plugins"
 LAYERS = ("/usr/lib/podium/config.toml", "/etc/podium/config.toml")
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -42,6 +43,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "kernel": "",  # path of a distribution's vmlinuz; empty: the newest of this host
         "boot-timeout": 120.0,  # seconds; a loaded host without KVM may need a good part of it
     },
+    PLUGINS: {},  # what stage1 plugins of others are given: a table for each, whose keys are their own business
     "images": {"max-bytes": 64 << 30, "max-entries": 4_000_000},  # of one unpacked image
 }
 
@@ -60,8 +62,9 @@ class Config:
         return self.values[table][key]
 
     def of_stage1(self, name: str) -> dict[str, Any]:
-        """The table of a plugin of podium's own; another has none."""
-        return self.values.get(name, {}) if name in _STAGE1 else {}
+        """What a stage1 plugin is given: of podium's own plugins the table of that name, of another [plugins.NAME]."""
+        found: dict[str, Any] = (self.values if name in _STAGE1 else self.values[PLUGINS]).get(name, {})
+        return found
 
 
 def load(path: str | None = None) -> Config:
@@ -95,12 +98,48 @@ def _merge(values: dict[str, dict[str, Any]], origins: dict[str, str], layer: st
         if table not in values or not isinstance(keys, dict):
             known = ", ".join(f"[{t}]" for t in values)
             raise BadInput(f"{layer}: unknown table [{table}]", hint=f"known tables: {known}", subject=layer)
+        if table == PLUGINS:
+            _merge_plugins(values[PLUGINS], origins, layer, keys)
+            continue
         for key, value in keys.items():
             if key not in values[table]:
                 known = ", ".join(values[table])
                 raise BadInput(f"{layer}: unknown key {key!r} in [{table}]", hint=f"known keys: {known}", subject=layer)
             values[table][key] = _typed(layer, table, key, value)
             origins[f"{table}.{key}"] = layer
+
+
+def _merge_plugins(values: dict[str, Any], origins: dict[str, str], layer: str, tables: dict[str, Any]) -> None:
+    """[plugins.NAME]: what is in it is for the plugin to judge, but it has to reach it as JSON."""
+    for name, keys in tables.items():
+        if name in _STAGE1:
+            raise BadInput(
+                f"{layer}: unknown table [{PLUGINS}.{name}]",
+                hint=f"the settings of {name} are in [{name}]",
+                subject=layer,
+            )
+        if not isinstance(keys, dict):
+            raise BadInput(f"{layer}: {PLUGINS}.{name} must be a table", subject=layer)
+        for key, value in keys.items():
+            if not _plain(value):
+                raise BadInput(
+                    f"{layer}: {PLUGINS}.{name}.{key} has a value that is no text, number, boolean, list or table",
+                    hint="write dates and times as text",
+                    subject=layer,
+                )
+            origins[f"{PLUGINS}.{name}.{key}"] = layer
+        values[name] = {**values.get(name, {}), **keys}
+
+
+def _plain(value: Any) -> bool:
+    """Whether JSON has it."""
+    if isinstance(value, dict):
+        return all(map(_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    if isinstance(value, float):
+        return value - value == 0  # neither infinite nor no number
+    return isinstance(value, str | int)
 
 
 def _typed(layer: str, table: str, key: str, value: Any) -> Any:

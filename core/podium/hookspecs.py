@@ -17,7 +17,7 @@ from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
@@ -45,8 +45,11 @@ class Stage1Spec:
         """
 
     @hookspec(firstresult=True)
-    def stage1_check(self) -> Sequence[Finding]:  # type: ignore[empty-body]
+    def stage1_check(self, settings: Mapping[str, Any]) -> Sequence[Finding]:  # type: ignore[empty-body]
         """Say what this host has and lacks for the plugin. Called by `podium stage1 check`; changes nothing.
+
+        `settings` is what `stage1_prepare` finds in `pod.settings`: what they ask for and this host lacks, or what in
+        them is wrong, is to be a finding, too.
 
         .. versionadded:: interface 1
         """

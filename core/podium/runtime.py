@@ -185,11 +185,11 @@ class Runtime:
 
         stop(self._read(), ref, timeout, force)
 
-    def kill(self, ref: str, signal: int) -> None:
-        """Send a signal to a pod's apps."""
+    def kill(self, ref: str, signal: int, app: str | None = None) -> None:
+        """Send a signal to a pod's apps, or to one of them."""
         from podium.actions.control import kill
 
-        kill(self._read(), ref, signal)
+        kill(self._read(), ref, signal, app)
 
     def remove(self, ref: str, force: bool = False) -> None:
         """Collect one pod now."""

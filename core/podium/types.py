@@ -304,7 +304,8 @@ class Pod(Record):
         labels: of the user.
         annotations: of the user.
         cgroup: path of the pod's cgroup below every hierarchy.
-        settings: the table of today's configuration that has the stage1's name, for `stage1_prepare` and `stage1_run`.
+        settings: what today's configuration has for the stage1 (`[plugins.NAME]`), for `stage1_prepare` and
+            `stage1_run`; `stage1_check` is given the same.
     """
 
     uuid: str
@@ -402,11 +403,13 @@ class StopRequest(Record):
         signal: send this signal to every app and return at once (`kill`); None: end the pod.
         timeout: seconds that the apps have to end before they are killed.
         force: kill at once.
+        app: send the signal to this app alone; None: to every app.
     """
 
     signal: int | None = None
     timeout: float = 10.0
     force: bool = False
+    app: str | None = None
 
 
 class Ledger(Protocol):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from podium.testing import Stage1Suite
 from podium.testing.command import Podium
 from podium.testing.template import FILES
 from podium.types import LastingRemoteSandbox, LastingSandbox
@@ -154,9 +155,21 @@ def test_known_failures_are_read_from_a_file(podium: Podium, test_dir: str) -> N
         f.write("# none of these\n\ntest_info_is_known_and_steady: it changes\n")
     assert "XPASS(strict)" in podium(*words, check=1).stdout
     with open(path, "w", encoding="ascii") as f:
+        f.write("test_info_is_none: it never was\n")
+    assert "the suite has no check 'test_info_is_none'" in podium(*words, check=2).stderr
+    skipped = podium("stage1", "test", "fly", "--only", "test_exit_code").stdout
+    assert "SKIPPED [1]" in skipped and "'podium stage1 test --real' runs it" in skipped
+    assert "no check was run" in podium("stage1", "test", "fly", "--only", "test_none_such", check=2).stderr
+    with open(path, "w", encoding="ascii") as f:
         f.write("test_info_is_known_and_steady\n")
     assert "CHECK: REASON" in podium(*words, check=2).stderr
     assert "no stage1 plugin 'none'" in podium("stage1", "test", "none", check=3).stderr
+
+
+def test_a_known_failure_of_no_check_is_refused() -> None:
+    with pytest.raises(TypeError, match="no check is called 'test_volumes'"):
+        type("TestMisspelt", (Stage1Suite,), {"plugin": "fly", "xfails": {"test_volumes": "there is no such check"}})
+    type("TestSpelt", (Stage1Suite,), {"plugin": "fly", "xfails": {"test_volume[tmpfs]": "the guest has none"}})
 
 
 def test_new_refuses_what_it_would_overwrite(podium: Podium, test_dir: str) -> None:

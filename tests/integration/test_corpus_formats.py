@@ -104,7 +104,7 @@ def _give_back_the_kernel(data: DataDir) -> bool:
     """Put the guests' kernel back, which is not packed, if this machine's is the very same; returns whether it is."""
     (folder,) = glob.glob(os.path.join(data.kernels, "sha256-*"))
     try:
-        with open(kernels.newest(), "rb") as f:
+        with open(kernels.choose(), "rb") as f:
             content = kernel_image.vmlinux(f.read(), f.name)
     except HostLacks:
         return False

@@ -104,6 +104,27 @@ def test_kill_sends_a_signal_and_no_more(either: Fly) -> None:
     either.podium("kill", uuid, check=4)
 
 
+def test_kill_of_one_app_names_an_app_that_runs(either: Fly) -> None:
+    uuid = either.start("trap 'echo got USR1' USR1; echo ready; while :; do sleep 0.02; done")
+    either.logged(uuid, "ready")
+    either.podium("kill", "--app", "box", "--signal", "USR1", uuid)
+    either.logged(uuid, "got USR1")
+    refused = either.podium("kill", "--app", "other", uuid, check=3).stderr
+    assert "has no app 'other' (apps: box)" in refused
+    either.podium("kill", "--app", "box", uuid)
+    assert either.ended(uuid)["signal"] == "SIGKILL"
+
+
+def test_kill_of_an_app_that_has_ended_beside_another(fly: Fly) -> None:
+    shell = ("--exec", "/bin/sh", "--", "-c")
+    words = ("box", "--name", "long", *shell, "exec sleep 1000", "---", "box", "--name", "short", *shell, "exit 0")
+    uuid = fly.podium.out("run", "--detach", "--stage1", "nspawn", "--net", "none", *words)
+    until(lambda: fly.status(uuid)["apps"][1]["state"] == "exited", "the second app has ended")
+    assert "app 'short' of pod" in fly.podium("kill", "--app", "short", uuid, check=4).stderr
+    fly.podium("kill", "--app", "long", uuid)
+    assert fly.ended(uuid)["signal"] == "SIGKILL"
+
+
 def test_wait(fly: Fly) -> None:
     uuid = fly.start("while [ ! -e /go ]; do sleep 0.02; done; exit 6")
     assert fly.podium("wait", "--timeout", "0.1s", uuid, check=1).stdout == ""

@@ -41,19 +41,21 @@ def test_restarts_signals_and_a_stop_that_not_all_obey(box: Podium) -> None:
             shell("failing", f"{count} [ $n = 2 ]", "--restart", "on-failure"),
             shell("always", f"trap : USR1; {count} sleep 0.2", "--restart", "always"),
             shell("hearing", f"trap 'echo got-usr1' USR1; trap 'echo bye; exit 0' TERM; echo hears; {WAIT}"),
-            shell("deaf", f"trap : USR1; trap 'echo no' TERM; echo deaf; {WAIT}"),
+            shell("deaf", f"trap 'echo usr1' USR1; trap 'echo no' TERM; echo deaf; {WAIT}"),
         ),
     )
     logged(box, uuid, "failing: run-2", "always: run-2", "hears", "deaf")
-    box("kill", "--signal", "USR1", uuid)
+    box("kill", "--app", "hearing", "--signal", "USR1", uuid)
     logged(box, uuid, "hearing: got-usr1")
+    box("kill", "--signal", "USR1", uuid)
+    logged(box, uuid, "deaf: usr1")
     box("stop", "--timeout", "2s", uuid)
     ended = Ended(box, uuid)
     assert ended.printed["failing"] == ["run-0", "run-1", "run-2"], "it was left alone once it had succeeded"
     assert (ended.apps["failing"]["exit_code"], ended.apps["failing"]["restarts"]) == (0, 2)
     assert ended.apps["always"]["restarts"] >= 2
     assert ended.printed["hearing"][-1] == "bye" and ended.apps["hearing"]["exit_code"] == 0
-    assert ended.printed["deaf"][:2] == ["deaf", "no"], "it was asked first"
+    assert ended.printed["deaf"][:3] == ["deaf", "usr1", "no"], "it got one signal, and was asked first"
     assert (ended.apps["deaf"]["exit_code"], ended.apps["deaf"]["signal"]) == (137, "SIGKILL")
     _collect(box)
 

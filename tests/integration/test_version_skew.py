@@ -110,6 +110,8 @@ def test_pods_of_an_older_podium(podium: Podium, old: Old, busybox_oci: str) -> 
         assert podium.out("enter", f"{stage1}-running", "--", "/bin/echo", "in") == "in"
     assert _states(podium) == expected, "a migration does not touch pods that run"
     assert podium.json("image", "list")["images"][0]["last_used"] == images[0]["last_used"]
+    refused = podium("kill", "--app", "box", "--signal", "USR1", "fly-running", check=2)
+    assert "can't signal one app alone" in refused.stderr
     for stage1 in old.stage1s:
         assert podium("run-prepared", f"{stage1}-ready", check=5).stdout == "ran\n"
         assert podium.json("status", f"{stage1}-ended")["pod"]["exit_code"] == 3

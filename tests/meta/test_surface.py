@@ -27,7 +27,7 @@ def test_nothing_public_was_broken() -> None:
         ("podium.types", "    timeout: float = 10.0\n", "    timeout: float = 10.0\n    patience: float\n"),
         ("podium.types", "def intend(self, kind: str,", "def intend(self, sort: str,"),
         ("podium.hookspecs", "def stage1_gc(self, pod: Pod, ledger: Ledger)", "def stage1_gc(self, pod: Pod)"),
-        ("podium.hookspecs", "def stage1_check(self)", "def stage1_look(self)"),
+        ("podium.hookspecs", "def stage1_check(self,", "def stage1_look(self,"),
         ("podium.errors", "class HostLacks(PodiumError)", "class HostNeeds(PodiumError)"),
         ("podium.runtime", "def resolve(self, ref: str)", "def resolve(self, pod: str)"),
         ("podium.testing.suite", "    limit: ClassVar[float] = 20.0\n", ""),
@@ -38,7 +38,7 @@ def test_the_check_sees_a_break(module: str, old: str, new: str) -> None:
 
 
 def test_a_new_argument_of_a_hook_breaks_nothing() -> None:
-    changed = _changed("podium.hookspecs", "def stage1_check(self)", "def stage1_check(self, more: str)")
+    changed = _changed("podium.hookspecs", "def stage1_info(self)", "def stage1_info(self, more: str)")
     assert not surface.incompatible(surface.frozen(), surface.current({"podium.hookspecs": changed}))
 
 

@@ -106,6 +106,9 @@ BROKEN = {
     "deaf": Broken(
         "test_signals_reach_the_app", _STOP, f"    if request.signal is not None:\n        return True\n{_STOP}"
     ),
+    "all-ears": Broken(
+        "test_a_signal_reaches_one_app_alone", _STOP, f"    request = request.replace(app=None)\n{_STOP}"
+    ),
     "brutal": Broken(
         "test_stop_asks_before_it_kills",
         _STOP,

@@ -10,7 +10,17 @@ from podium.actions import observe
 from podium.actions.context import Context
 from podium.actions.foreground import signals_forwarded, streams
 from podium.actions.observe import PodInfo
-from podium.errors import BadUsage, Corrupt, Failed, NewerFormat, NotFound, PluginRefused, PodiumError, WrongState
+from podium.errors import (
+    BadUsage,
+    CapabilityUnsupported,
+    Corrupt,
+    Failed,
+    NewerFormat,
+    NotFound,
+    PluginRefused,
+    PodiumError,
+    WrongState,
+)
 from podium.events.emitter import stopping
 from podium.paths import DEFAULT_CGROUP
 from podium.pods import envelope as envelopes
@@ -64,13 +74,25 @@ def stop(context: Context, ref: str, timeout: float, force: bool) -> None:
         raise Failed(left.problem.message, hint="end that process, or wait for its end", subject=info.uuid) from None
 
 
-def kill(context: Context, ref: str, number: int) -> None:
-    """Send a signal to the first process of every app.
+def kill(context: Context, ref: str, number: int, app: str | None) -> None:
+    """Send a signal to the first process of every app, or of one.
 
     Raises:
-        WrongState: the pod does not run.
+        NotFound: no such app.
+        WrongState: the pod does not run, or that app.
     """
-    _stop_hook(context, _running(context, ref), signal=number)
+    info = _running(context, ref)
+    if app is None:
+        _stop_hook(context, info, signal=number)
+        return
+    _named(info, app)
+    _stop_hook(context, info, signal=number, app=app)
+
+
+def _named(info: PodInfo, app: str) -> None:
+    names = [a.name for a in info.apps]
+    if app not in names:
+        raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
 
 
 def _stop_hook(context: Context, info: PodInfo, **request: Any) -> None:
@@ -80,6 +102,12 @@ def _stop_hook(context: Context, info: PodInfo, **request: Any) -> None:
         envelope.features.require(f"pod {info.uuid}", envelope.prepared_by, full=False)
         with Dispatcher(context.data, context.config) as dispatcher:
             worker = dispatcher.worker(dispatcher.require(envelope))
+            if "app" in request and "app" not in worker.info.get("stop", ()):
+                raise CapabilityUnsupported(
+                    f"pod {info.uuid} was prepared by podium {envelope.prepared_by}, which can't signal one app alone",
+                    hint="without --app, all of its apps get the signal",
+                    subject=info.uuid,
+                )
             timeout = context.config.get("stage1", "stop-timeout")
             worker.call("stop", info.path, timeout + request.get("timeout", 0.0), request)
     except (PluginRefused, Corrupt, FileNotFoundError):
@@ -120,8 +148,7 @@ def enter(context: Context, ref: str, app: str | None, command: Sequence[str], t
         if len(names) != 1:
             raise BadUsage(f"pod {info.uuid} has {len(names)} apps", hint=f"choose one with --app: {', '.join(names)}")
         app = names[0]
-    elif app not in names:
-        raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
+    _named(info, app)
     if tty and not os.isatty(0):
         raise BadUsage("--tty needs a terminal on standard input")
     envelope = envelopes.read(info.path)

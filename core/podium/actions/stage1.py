@@ -48,7 +48,8 @@ def check(context: Context, name: str | None) -> list[dict[str, Any]]:
         for each in [name] if name is not None else registry.names():
             try:
                 choice: Choice = dispatcher.for_new_pod(each)[0]
-                findings = dispatcher.worker(choice).call("check", None, CHECK_TIMEOUT)
+                asked = {"settings": context.config.of_stage1(each)}
+                findings = dispatcher.worker(choice).call("check", None, CHECK_TIMEOUT, asked)
             except PodiumError as e:
                 if name is not None:
                     raise

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 NAMES = tuple(name.removeprefix(PREFIX) for name in HOOKS)
 _WITHOUT_POD = ("info", "check")
+_WITH_SETTINGS = ("check", "prepare")
 _CHECK_TIMEOUT = 60.0  # seconds
+_STOP_TIMEOUT = 10.0  # seconds that the apps have
 
 
 def call(context: Context, name: str, hook: str, ref: str | None, times: int) -> list[dict[str, Any]]:
@@ -40,10 +42,11 @@ def call(context: Context, name: str, hook: str, ref: str | None, times: int) ->
         raise BadUsage(f"there is no hook {hook!r}", hint=f"one of {', '.join(NAMES)}", subject=hook)
     if (ref is None) != (hook in _WITHOUT_POD):
         raise BadUsage(f"the {hook} hook takes {'a pod' if ref is None else 'no pod'}", subject=hook)
+    args: dict[str, Any] = {"settings": context.config.of_stage1(name)} if hook in _WITH_SETTINGS else {}
     with Dispatcher(context.data, context.config) as dispatcher:
         if ref is None:
             worker = dispatcher.worker(dispatcher.for_new_pod(name)[0])
-            return [_once(worker, hook, None, _CHECK_TIMEOUT, {}) for _ in range(times)]
+            return [_once(worker, hook, None, _CHECK_TIMEOUT, args) for _ in range(times)]
         pod = lifecycle.find(context.data, ref)
         envelope = envelopes.read(pod.path)
         if envelope.stage1.name != name:
@@ -53,9 +56,11 @@ def call(context: Context, name: str, hook: str, ref: str | None, times: int) ->
         pod, fd = (pod, -1) if hook == "stop" else _locked(context, hook, pod)
         try:
             limit = context.config.get("stage1", f"{hook}-timeout")
-            args = {"timeout": 10.0, "force": False} if hook == "stop" else {}
             worker = dispatcher.worker(dispatcher.require(envelope))
-            return [_once(worker, hook, pod.path, limit + args.get("timeout", 0.0), args) for _ in range(times)]
+            if hook == "stop":
+                args = {"timeout": _STOP_TIMEOUT, "force": False}
+                limit += _STOP_TIMEOUT
+            return [_once(worker, hook, pod.path, limit, args) for _ in range(times)]
         finally:
             if fd >= 0:
                 os.close(fd)

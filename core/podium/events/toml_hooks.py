@@ -3,7 +3,7 @@
 events = ["pod-exited"]             # kinds; left out: all
 command = ["/usr/local/bin/tell"]
 timeout = "10s"                     # then it is killed
-[filter]                            # all must fit; a value or a list of values
+[filter]                            # all must fit; a value or a list of values; texts may have * and ?
 stage1 = "fly"
 exit_code = [1, 2]
 label = {team = "web"}
@@ -23,6 +23,7 @@ from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 TIMEOUT = 10.0  # seconds
@@ -30,7 +31,7 @@ _FILTERS = ("stage1", "name", "image", "label", "exit_code")
 
 
 class TomlHook(NamedTuple):
-    """A command on events; `filters` as in the file, each value a list (label: a table)."""
+    """A command on events; `filters` as in the file, each value a list (label: a table of lists)."""
 
     name: str
     path: str
@@ -48,16 +49,20 @@ class TomlHook(NamedTuple):
         for key, values in self.filters.items():
             if key == "label":
                 labels = details.get("labels", {})
-                if any(labels.get(k) != v for k, v in values.items()):
+                if not all(k in labels and _fits([labels[k]], v) for k, v in values.items()):
                     return False
             elif key == "exit_code":
                 if details.get("exit_code") not in values:
                     return False
             else:
                 found = details.get("images", ()) if key == "image" else (details.get(key),)
-                if not any(fnmatchcase(f, v) for f in found if f is not None for v in values):
+                if not _fits(found, values):
                     return False
         return True
+
+
+def _fits(found: Sequence[str | None], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(f, p) for f in found if f is not None for p in patterns)
 
 
 def load(folder: str) -> tuple[list[TomlHook], list[PodiumError]]:
@@ -99,15 +104,20 @@ def parse(path: str) -> TomlHook:
         raise wrong("filter must be a table", f"filters: {', '.join(_FILTERS)}")
     for key, value in filters.items():
         if key == "label":
-            if not isinstance(value, dict) or not _texts([*value.values()]):
-                raise wrong("filter.label must be a table of texts")
+            if not isinstance(value, dict) or not all(_texts(_list(v)) for v in value.values()):
+                raise wrong("filter.label must be a table of texts, or of lists of them")
+            filters[key] = {k: _list(v) for k, v in value.items()}
             continue
-        filters[key] = value if isinstance(value, list) else [value]
+        filters[key] = _list(value)
         if not all(type(v) is (int if key == "exit_code" else str) for v in filters[key]):
             raise wrong(f"filter.{key} must be of {'numbers' if key == 'exit_code' else 'texts'}")
     name = os.path.basename(path).removesuffix(".toml")
     timeout = _timeout(content.get("timeout", TIMEOUT), wrong)
     return TomlHook(name, path, tuple(events), tuple(command), timeout, filters, environment)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _texts(value: Any) -> bool:

@@ -33,9 +33,10 @@ def stop(pod: Pod, request: StopRequest) -> bool:
 
     Raises:
         Failed: something survived SIGKILL.
+        WrongState: the app that is to get a signal does not run.
     """
     if request.signal is not None:
-        return _signal_apps(pod, request.signal)
+        return _signal_apps(pod, request.signal, request.app)
     runtime = status.read_runtime(pod.dir)
     supervisor = runtime.supervisor if runtime else None
     if supervisor is not None and not request.force and procs.signal_process(supervisor, signal.SIGTERM):
@@ -52,7 +53,10 @@ def stop(pod: Pod, request: StopRequest) -> bool:
     return True
 
 
-def _signal_apps(pod: Pod, number: int) -> bool:
+def _signal_apps(pod: Pod, number: int, name: str | None) -> bool:
+    if name is not None:
+        procs.signal_process(running(pod, name), number)
+        return True
     for app in pod.apps:
         process = status.read_app(pod.dir, app.name).process
         if process is not None:

@@ -53,7 +53,7 @@ def obtain(data_root: str, source: str | None = None) -> Kernel:
         BadInput: it can't be read.
     """
     data = DataDir(data_root)
-    path, folder = _given(source) if source else _find()
+    path, folder = _chosen(source)
     stat = os.stat(path)
     key = [path, stat.st_ino, stat.st_size, stat.st_mtime_ns]
     os.makedirs(data.kernels, mode=0o755, exist_ok=True)
@@ -246,9 +246,13 @@ def _given(source: str) -> tuple[str, str]:
     raise HostLacks(f"there are no modules of kernel {release} ({source})", hint=_HINT, subject=source)
 
 
-def newest() -> str:
-    """Path of the kernel that `obtain` would take of this host. Raises HostLacks."""
-    return _find()[0]
+def choose(source: str | None = None) -> str:
+    """Path of the kernel that `obtain` would take: the host's newest, or `source`. Raises HostLacks, BadInput."""
+    return _chosen(source)[0]
+
+
+def _chosen(source: str | None) -> tuple[str, str]:
+    return _given(source) if source else _find()
 
 
 def _find() -> tuple[str, str]:

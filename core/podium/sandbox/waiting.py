@@ -10,6 +10,7 @@ import os
 import select
 
 from podium.linux.signals import FORWARDED
+from podium.sandbox import plugin_log
 from podium.sandbox.notify import Readiness
 from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal
 
@@ -86,6 +87,7 @@ class Waiting:
         for fd in watched:
             poll.register(fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(timeout)}
+        plugin_log.bound()
         for fd in ready.intersection(listening):
             self.readiness.receive(fd)
         for fd in ready & own.keys():

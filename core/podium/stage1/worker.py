@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from podium.stage1.calling import Loaded
     from podium.stage1.resting import Taken
 
-PLUGIN_LOG = "plugin.log"
 _AHEAD = (
     # for prepare, which is asked for first
     "podium.pods.model",
@@ -106,10 +105,17 @@ def _answered(work: Callable[[], Any], hook: str, name: str, *, in_pod: bool) ->
         failure = PluginFailed(
             f"the {hook} hook of stage1 plugin {name!r} failed: {what}",
             reason="plugin-raised",
-            hint=f"the traceback is in the pod's {PLUGIN_LOG}" if in_pod else None,
+            hint=f"the traceback is in the pod's plugin.log" if in_pod else None,
             subject=name,
         )
         return {"error": failure.to_json()}
+    finally:
+        if in_pod:
+            from podium.sandbox import plugin_log
+
+            sys.stdout.flush()
+            sys.stderr.flush()
+            plugin_log.bound()
 
 
 def _send(channel: Channel, number: Any, answer: dict[str, Any], afterwards: list[str]) -> bool:
@@ -149,9 +155,12 @@ class _Worker:
             return loaded
         assert self._loaded is not None, "load comes first"
         if hook == "check":
-            return [finding.values() for finding in self._loaded.call_exactly("check")]
+            found = self._loaded.call_exactly("check", settings=args.get("settings", {}))
+            return [finding.values() for finding in found]
         folder: str = request["pod"]
-        _log_into(folder)
+        from podium.sandbox import plugin_log
+
+        plugin_log.become(folder)
         if hook == "run":
             self.work_ahead(whatever_comes=True)
             return self._run(folder, args, request["id"])
@@ -168,6 +177,7 @@ class _Worker:
 
     def _load(self, name: str, entry: str) -> dict[str, Any]:
         from podium.stage1.calling import Loaded
+        from podium.types import StopRequest
 
         module, _, attribute = entry.partition(":")
         try:
@@ -193,6 +203,7 @@ class _Worker:
             "serves": [list(pair) for pair in info.serves],
             "capabilities": sorted(info.capabilities),
             "warnings": self._loaded.warnings,
+            "stop": [*StopRequest._fields],
             "pid": os.getpid(),
         }
 
@@ -263,15 +274,3 @@ class _Worker:
         from podium.pods.model import load_tolerant
 
         return self._call("gc", pod=load_tolerant(folder), ledger=PodLedger(folder))
-
-
-def _log_into(folder: str) -> None:
-    """What the plugin prints from now on is kept with the pod."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        log = os.open(os.path.join(folder, PLUGIN_LOG), flags, 0o600)
-    except OSError:
-        return  # no log is no reason not to stop or collect a pod
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)

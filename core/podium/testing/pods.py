@@ -144,10 +144,11 @@ class Pods:
             assert time.monotonic() < deadline, f"still not so after {PATIENCE:g} s: {what}"
             time.sleep(0.05)
 
-    def logged(self, uuid: str, text: str) -> str:
-        """Wait until the pod has printed `text`; returns all that it printed."""
-        self.until(lambda: text in self.podium.out("logs", uuid), f"the pod has printed {text!r}")
-        return self.podium.out("logs", uuid)
+    def logged(self, uuid: str, text: str, app: str | None = None) -> str:
+        """Wait until the pod, or one app of it, has printed `text`; returns all that it printed."""
+        words = ("logs", *(("--app", app) if app else ()), uuid)
+        self.until(lambda: text in self.podium.out(*words), f"the pod has printed {text!r}")
+        return self.podium.out(*words)
 
     def let_end(self) -> None:
         """Whoever works on the data directory ends by himself, once podium was killed under him."""

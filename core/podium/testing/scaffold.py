@@ -84,6 +84,7 @@ def run_suite(name: str, *, real: bool, xfails: dict[str, str], words: list[str]
 
     Raises:
         HostLacks: pytest is not installed.
+        BadInput: a known failure is of no check of the suite.
     """
     import subprocess
     import tempfile
@@ -91,6 +92,10 @@ def run_suite(name: str, *, real: bool, xfails: dict[str, str], words: list[str]
 
     if find_spec("pytest") is None:
         raise HostLacks("the conformance suite needs pytest", hint="pip install 'podium[testing]'", subject="pytest")
+    from podium.testing.suite import Stage1Suite, unknown_checks
+
+    if unknown := unknown_checks(Stage1Suite, xfails):
+        raise BadInput(f"the suite has no check {unknown[0]!r}", hint="take it off the list", subject=unknown[0])
     with tempfile.TemporaryDirectory(prefix="podium-stage1-") as folder:
         path = os.path.join(folder, "test_conformance.py")
         with open(path, "w", encoding="utf-8") as f:
@@ -99,4 +104,4 @@ def run_suite(name: str, *, real: bool, xfails: dict[str, str], words: list[str]
                 f"    plugin = {name!r}\n    real = {real!r}\n    xfails = {xfails!r}\n"
             )
         command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", folder, "-p", "no:cacheprovider"]
-        return subprocess.run([*command, "-rfExX", path, *words], check=False, cwd=folder).returncode
+        return subprocess.run([*command, "-rsfExX", path, *words], check=False, cwd=folder).returncode

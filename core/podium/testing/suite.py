@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -39,6 +39,11 @@ stop-timeout = {limit}
 """
 
 
+def unknown_checks(suite: type, names: Iterable[str]) -> list[str]:
+    """Those names that are no check's of a suite."""
+    return [name for name in names if not callable(getattr(suite, name.partition("[")[0], None))]
+
+
 class Stage1Suite(
     HookChecks, LifeChecks, EnterChecks, ConfineChecks, NetworkChecks, VolumeChecks, LeakChecks, RecordChecks
 ):
@@ -48,8 +53,8 @@ class Stage1Suite(
     Attributes:
         plugin: name of the plugin, as its entry point has it.
         real: run the checks that start pods, too. They need root.
-        xfails: name of a check (`test_volumes[tmpfs]`, or `test_volumes` for all of its kinds) → why it is known to
-            fail. One that passes after all fails the suite.
+        xfails: name of a check (`test_volume[tmpfs]`, or `test_volume` for all of its kinds) → why it is known to
+            fail. One that passes after all fails the suite; so does a name that is no check's.
         environment: what podium's environment has besides that of the tests.
         patience: seconds that what a pod held has to be gone in.
         limit: seconds that a `prepare`, `gc` or `stop` may take.
@@ -63,6 +68,12 @@ class Stage1Suite(
     environment: ClassVar[Mapping[str, str]] = {}
     patience: ClassVar[float] = 10.0
     limit: ClassVar[float] = 20.0
+
+    def __init_subclass__(cls) -> None:
+        """Refuse known failures of checks that are not there: a misspelt one would hide nothing."""
+        unknown = unknown_checks(cls, cls.xfails)
+        if unknown:
+            raise TypeError(f"{cls.__name__}.xfails: no check is called {unknown[0]!r}")
 
     @pytest.fixture(autouse=True)
     def _known_failures(self, request: pytest.FixtureRequest) -> None:

@@ -9,6 +9,7 @@ from podium.types import Record
 
 AUTO, KVM, TCG = WORDS = ("auto", "kvm", "tcg")
 DEVICE = "/dev/kvm"
+OTHERWISE = 'set accel = "auto" or "tcg"'
 _TIME_LIMIT = 5.0  # seconds; a good one needs 0.3, a loaded or nested host more
 _PASSING = "for now "  # how the probe begins a reason that may be gone the next time
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -33,16 +34,21 @@ def choose(data_root: str, asked: str) -> Accelerator:
         BadInput: it is another word.
         HostLacks: kvm was asked for, and it does not work here.
     """
-    if asked not in WORDS:
-        raise BadInput(f"no accelerator is called '{asked}'", hint=f"one of {', '.join(WORDS)}", subject=asked)
+    check_word(asked)
     if asked == TCG:
         return Accelerator(name=TCG, reason="asked for")
     usable, reason = probe(data_root)
     if usable:
         return Accelerator(name=KVM, reason=reason)
     if asked == KVM:
-        raise HostLacks(f"KVM can't be used: {reason}", hint='set accel = "auto" or "tcg"', subject=DEVICE)
+        raise HostLacks(f"KVM can't be used: {reason}", hint=OTHERWISE, subject=DEVICE)
     return Accelerator(name=TCG, reason=f"KVM can't be used: {reason}")
+
+
+def check_word(asked: str) -> None:
+    """Raise BadInput if there is no accelerator of that name."""
+    if asked not in WORDS:
+        raise BadInput(f"no accelerator is called '{asked}'", hint=f"one of {', '.join(WORDS)}", subject=asked)
 
 
 def probe(data_root: str) -> tuple[bool, str]:

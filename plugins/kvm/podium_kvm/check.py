@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
-from podium.errors import HostLacks
+from podium.errors import BadInput, HostLacks
 from podium.sandbox import kernels
 from podium.types import Finding
 from podium_kvm import accelerator, sharing
@@ -18,19 +20,13 @@ _PROGRAMS = (
 )
 
 
-def findings() -> list[Finding]:
-    """Programs, a kernel for the guests, and whether the processor can help."""
+def findings(settings: Mapping[str, Any]) -> list[Finding]:
+    """Programs, a kernel for the guests, and whether the processor can help; with what the configuration asks for."""
     found = [
         Finding(name=name, ok=path is not None, message=path or "not found", hint=f"apt-get install {package}")
         for name, package in _PROGRAMS
         for path in (shutil.which(name),)
     ]
-    try:
-        kernel = Finding(name="guest kernel", ok=True, message=kernels.newest())
-    except HostLacks as e:
-        kernel = Finding(name="guest kernel", ok=False, message=e.message, hint=e.hint)
-    ok, message = accelerator.ask() or (False, "it did not answer")
-    kvm = Finding(name="kvm", ok=ok, required=False, message=message, hint="guests run slowly, under TCG, without it")
     virtiofsd = sharing.program()
     volumes = Finding(
         name="virtiofsd",
@@ -40,4 +36,24 @@ def findings() -> list[Finding]:
         hint=sharing.INSTALL,
         capabilities=("volume:host", "volume:empty", "volume:tmpfs"),
     )
-    return [*found, volumes, kernel, kvm]
+    return [*found, volumes, _kernel(settings.get("kernel") or None), _accelerator(settings.get("accel"))]
+
+
+def _kernel(source: str | None) -> Finding:
+    try:
+        return Finding(name="guest kernel", ok=True, message=kernels.choose(source))
+    except (HostLacks, BadInput) as e:
+        return Finding(name="guest kernel", ok=False, message=e.message, hint=e.hint)
+
+
+def _accelerator(asked: str | None) -> Finding:
+    try:
+        accelerator.check_word(asked or accelerator.AUTO)
+    except BadInput as e:
+        return Finding(name="kvm", ok=False, message=e.message, hint=e.hint)
+    if asked == accelerator.TCG:
+        return Finding(name="kvm", ok=True, message='not used: the configuration has accel = "tcg"')
+    ok, message = accelerator.ask() or (False, "it did not answer")
+    alone = asked == accelerator.KVM
+    hint = accelerator.OTHERWISE if alone else "guests run slowly, under TCG, without it"
+    return Finding(name="kvm", ok=ok, required=alone, message=message, hint=hint)

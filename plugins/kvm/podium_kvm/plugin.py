@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from podium import sandbox
@@ -33,13 +33,13 @@ def stage1_info() -> Stage1Info:
 
 
 @hookimpl
-def stage1_check() -> Sequence[Finding]:
+def stage1_check(settings: Mapping[str, Any]) -> Sequence[Finding]:
     """See `podium.hookspecs`."""
     from podium.net.check import network_finding
     from podium.sandbox.check import common_findings
     from podium_kvm.check import findings
 
-    return [*common_findings(), *findings(), network_finding()]
+    return [*common_findings(), *findings(settings), network_finding()]
 
 
 @hookimpl

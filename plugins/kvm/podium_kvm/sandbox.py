@@ -16,8 +16,10 @@ from podium.errors import Failed
 from podium.linux import caps, cgroup, procs, signals
 from podium.linux.procs import Process
 from podium.net.tap import Tap
+from podium.sandbox import plugin_log
 from podium.sandbox.console import ConsolePump
 from podium.sandbox.launch import Launch
+from podium.sandbox.plugin_log import PluginPump
 from podium.types import App, Pod, Pump, Supervisor
 from podium_kvm import program, relay, sharing
 from podium_kvm.files import connect, folder, listen
@@ -57,6 +59,7 @@ class KvmSandbox:
         self._command = -1
         self._pid = 0
         self._virtiofsd = 0
+        self._said: PluginPump | None = None
         self._console: ConsolePump | None = None
         self._status: StatusPort | None = None
         self._supervisor: Supervisor
@@ -84,17 +87,19 @@ class KvmSandbox:
     @property
     def pumps(self) -> Sequence[Pump]:
         """What the supervisor is to copy while it waits."""
-        return [pump for pump in (self._console, self._status) if pump is not None and pump.fileno() >= 0]
+        pumps = (self._console, self._status, self._said)
+        return [pump for pump in pumps if pump is not None and pump.fileno() >= 0]
 
     def handed_on(self, keep: Callable[[int], int]) -> Mapping[str, Any]:
         """See `podium.types.LastingSandbox`; the console is core's to hand on."""
-        assert self.leader is not None and self._status is not None
-        if len(self.pumps) < 2:
+        assert self.leader is not None and self._console is not None and self._status is not None
+        if self._console.fileno() < 0 or self._status.fileno() < 0 or self._said is None:
             raise Failed("the virtual machine is about to end", subject=self._pod.uuid)
         return {
             "ends": {app: {name: keep(end.fileno()) for name, end in ends.items()} for app, ends in self._ends.items()},
             "notes": {app: keep(note) for app, note in self._notes.items()},
             "status": self._status.handed_on(keep),
+            "said": self._said.handed_on(keep),
             "command": keep(self._command),
             "qemu": self._pid,
             "leader": self.leader.to_json(),
@@ -110,6 +115,7 @@ class KvmSandbox:
         made._begun = set(made._ends)
         made._notes, made._command = dict(record["notes"]), record["command"]
         made._pid, made._virtiofsd = record["qemu"], record["virtiofsd"]
+        made._said = PluginPump.taken_over(record["said"])
         made._status, made.leader = StatusPort.taken_over(record["status"]), Process.from_json(record["leader"])
         return made
 
@@ -136,6 +142,7 @@ class KvmSandbox:
         inside: list[tuple[str, socket.socket]] = []
         status, status_end = socket.socketpair()
         self._supervisor = supervisor
+        self._said = PluginPump()
         self._status = StatusPort(status)
         self._status.served_by(supervisor)
         inside.append(("status", status_end))
@@ -178,6 +185,7 @@ class KvmSandbox:
                 shared=None if shared is None else shared.fileno(),
             )
             self._start(arguments(machine), kept)
+        self._said.started()
         for _, end in inside:
             end.close()
         console_end.close()
@@ -191,6 +199,7 @@ class KvmSandbox:
         """Start virtiofsd if the pod has volumes; returns QEMU's end."""
         if not any(app.mounts for app in self._pod.apps):
             return None
+        assert self._said is not None
         at = f"{self._pod.cgroup}/{_CGROUP}"
         cgroup.create(at)
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -198,7 +207,7 @@ class KvmSandbox:
             listen(listening, folder(self._pod), "fs")
             connect(end, folder(self._pod), "fs")
             os.unlink(os.path.join(folder(self._pod), "fs"))
-            self._virtiofsd = sharing.start(self._pod, listening, at)
+            self._virtiofsd = sharing.start(self._pod, listening, at, self._said.app_end)
         return end
 
     def _start(self, argv: list[str], kept: list[int]) -> None:
@@ -216,7 +225,10 @@ class KvmSandbox:
 
     def _become_qemu(self, at: str, argv: list[str], kept: list[int], parent: int) -> NoReturn:
         """The child's side of the fork. What QEMU says goes to the pod's plugin.log."""
+        assert self._said is not None
         try:
+            for number in (1, 2):
+                os.dup2(self._said.app_end, number)
             cgroup.enter(at)
             for fd in kept:
                 os.set_inheritable(fd, True)
@@ -235,12 +247,14 @@ class KvmSandbox:
 
     def _wait_boot(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        assert self._console is not None and self._status is not None
+        assert self._console is not None and self._status is not None and self._said is not None
         while (left := deadline - time.monotonic()) > 0:
             self._supervisor.heed_stop()
             ready = select.select([pump.fileno() for pump in self.pumps], [], [], min(left, _LOOK))[0]
             if self._console.fileno() in ready:
                 self._console.pump()
+            if self._said.fileno() in ready:
+                self._said.pump()
             gone = self._gone()
             if gone is None and self._status.fileno() in ready and not self._status.pump():
                 gone = "QEMU"
@@ -261,8 +275,10 @@ class KvmSandbox:
 
     def _qemu_said(self) -> str:
         """The end of the pod's plugin.log, to be put behind a statement."""
+        if self._said is not None:
+            self._said.drain()
         try:
-            with open(os.path.join(self._pod.dir, "plugin.log"), "rb") as f:
+            with open(os.path.join(self._pod.dir, plugin_log.NAME), "rb") as f:
                 f.seek(max(0, os.fstat(f.fileno()).st_size - 1024))
                 lines = f.read().decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
@@ -342,7 +358,9 @@ class KvmSandbox:
         for fd in self._notes.values():
             os.close(fd)
         self._ends, self._notes = {}, {}
-        for pump in (self._console, self._status):
+        if self._said is not None:
+            self._said.drain()
+        for pump in (self._console, self._status, self._said):
             if pump is not None:
                 pump.close()
         if self._command >= 0:

@@ -51,12 +51,14 @@ def script(pod: Pod) -> list[str]:
     return lines
 
 
-def start(pod: Pod, listening: socket.socket, cgroup_path: str) -> int:
-    """Start virtiofsd on a listening socket, in a cgroup that is there; returns its pid."""
+def start(pod: Pod, listening: socket.socket, cgroup_path: str, said: int) -> int:
+    """Start virtiofsd on a listening socket, in a cgroup that is there; returns its pid. `said`: where it prints to."""
     found = _needed()
     parent = os.getpid()
     pid = cgroup.fork(cgroup_path)
     if pid == 0:
+        for number in (1, 2):
+            os.dup2(said, number)
         _become_virtiofsd(pod, found, listening, cgroup_path, parent)
     return pid
 

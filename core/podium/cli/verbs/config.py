@@ -33,14 +33,20 @@ def render(values: dict[str, dict[str, Any]], origins: dict[str, str]) -> str:
 
     import toml
 
+    from podium.config import PLUGINS
+
     encoder: toml.TomlEncoder[dict[str, Any]] = toml.TomlEncoder()
     encoder.dump_funcs[str] = quoted  # the library's own way with strings corrupts escapes
     lines: list[str] = []
     for table, keys in values.items():
+        if table == PLUGINS:
+            continue  # has tables in it, which have to come last
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
         for key, value in keys.items():
             entry = toml.dumps({key: value}, encoder).rstrip("\n")
             lines.append(f"{entry}  # {output.clean(origins.get(f'{table}.{key}', 'built in'))}")
+    lines += ["", *toml.dumps({PLUGINS: values[PLUGINS]}, encoder).rstrip("\n").splitlines()]
+    lines += [f"# {output.clean(f'{k}: {v}')}" for k, v in origins.items() if k.startswith(f"{PLUGINS}.")]
     text = "\n".join([*lines, ""])
     if tomllib.loads(text) != values:
         raise Failed("the configuration can't be written as TOML", hint="use 'podium config --format json'")

@@ -25,7 +25,7 @@ def run(context: Context, args: Args) -> int:
                 output.tell(f"pod {way['uuid']}: {way['stage1']} {way['version']} served by {way['via']}")
     for failed in report["failed"]:
         error = PartlyFailed(
-            f"pod {failed['uuid']} could not be collected ({failed['attempts']} attempts): {failed['message']}",
+            f"pod {failed['uuid']} could not be collected (attempt {failed['attempts']}): {failed['message']}",
             hint="the next gc tries again; 'podium inspect' tells more",
             subject=failed["uuid"],
         )

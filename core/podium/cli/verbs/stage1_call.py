@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podium import errors
 from podium.cli import output, values
 from podium.cli.command import FORMAT, Args, Command, Context, Operand, Option
 
@@ -17,7 +18,8 @@ def run(context: Context, args: Args) -> int:
 
         for call in calls:
             if call["error"]:
-                output.tell(f"{args.hook} failed after {call['seconds'] * 1000:.1f} ms: {call['error']['message']}")
+                output.tell(f"{args.hook} failed after {call['seconds'] * 1000:.1f} ms")
+                output.report(errors.from_json(call["error"]), as_json=False)
             else:
                 print(json.dumps(call["result"]))
     return 1 if failed else 0

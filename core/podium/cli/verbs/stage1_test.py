@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from podium.cli.command import Args, Command, Context, Operand, Option
 
+_NOTHING = 5  # pytest's exit code when it has selected nothing
+
 
 def run(context: Context, args: Args) -> int:
     """Run the suite with pytest, which prints what it finds."""
-    from podium.errors import HostLacks
+    from podium.errors import BadInput, HostLacks
     from podium.testing import scaffold
 
     if args.real:
@@ -18,6 +20,8 @@ def run(context: Context, args: Args) -> int:
     context.runtime.stage1_find(args.name)
     xfails = scaffold.read_xfails(args.xfails) if args.xfails else {}
     code = scaffold.run_suite(args.name, real=args.real, xfails=xfails, words=["-k", args.only] if args.only else [])
+    if code == _NOTHING:
+        raise BadInput("no check was run", hint="the names in --only are those of the suite's checks: test_…")
     return 0 if code == 0 else 1
 
 

@@ -49,6 +49,20 @@ class LifeChecks:
         pods.logged(uuid, "got it")
         assert pods.status(uuid)["state"] == "running"
 
+    def test_a_signal_reaches_one_app_alone(self, pods: Pods, claims: frozenset[str]) -> None:
+        """`podium kill --app` sends it to that app, and no other."""
+        if "apps" not in claims:
+            pytest.skip("the plugin does not claim `apps`")
+        command = "trap 'echo got it' USR1; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+        of_app = ("--exec", "/bin/sh", "--", "-c", command)
+        words = ("box", "--name", "a", *of_app, "---", "box", "--name", "b", *of_app)
+        uuid = pods.podium.out("run", "--detach", "--stage1", self.plugin, *pods.options, *words)
+        for name in ("a", "b"):
+            pods.logged(uuid, "ready", name)
+        pods.podium("kill", "--app", "b", "--signal", "USR1", uuid)
+        pods.logged(uuid, "got it", "b")
+        assert "got it" not in pods.podium.out("logs", "--app", "a", uuid), "the app a got it, too"
+
     def test_stop_asks_before_it_kills(self, pods: Pods) -> None:
         """An app that handles SIGTERM ends as it wants to."""
         uuid = pods.start("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done")
