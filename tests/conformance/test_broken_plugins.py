@@ -17,6 +17,7 @@ from podium.testing.command import Podium
 from podium.testing.snapshot import Scope
 from support.broken import BROKEN, install
 
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WHOLE = os.environ.get("PODIUM_TEST_WHOLE_SUITE") == "1"
 # Of other checks, one that touches most hooks.
 OTHERS = ("test_streams_are_the_caller_s",)
@@ -24,10 +25,14 @@ OTHERS = ("test_streams_are_the_caller_s",)
 UNBROKEN = {"test_nothing_is_left[rule]"}
 _BASE = """
 import os
+import sys
 import pytest
 from podium.testing import Stage1Suite
-from podium.testing.command import INSTALLED, Podium
+from podium.testing.command import INSTALLED
 from podium.testing.pods import Pods
+
+sys.path.append({tests!r})
+from support.forked import ForkedPodium
 
 
 class Shared(Stage1Suite):
@@ -42,7 +47,7 @@ class Shared(Stage1Suite):
     @pytest.fixture(scope="class")
     @classmethod
     def podium(cls, workspace, suite_scope):
-        return Podium({data!r}, {config!r}, suite_scope, INSTALLED, cls.environment)
+        return ForkedPodium({data!r}, {config!r}, suite_scope, INSTALLED, cls.environment)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -77,7 +82,7 @@ def failures(request: pytest.FixtureRequest, session_dir: str, busybox_rootfs: s
     with open(config, "w", encoding="utf-8") as f:
         f.write(_CONFIG.format(parent=os.path.basename(folder)) + networks.settings(folder))
     Podium(data, config, Scope(()))("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
-    source, chosen = _BASE.format(workspace=folder, data=data, config=config), []
+    source, chosen = _BASE.format(workspace=folder, data=data, config=config, tests=TESTS), []
     path, report = os.path.join(folder, "test_broken.py"), os.path.join(folder, "report.xml")
     ours = (item for item in request.session.items if item.path == request.path and hasattr(item, "callspec"))
     asked = {item.callspec.params["variant"] for item in ours}

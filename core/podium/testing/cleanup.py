@@ -10,14 +10,23 @@ import signal
 import subprocess
 import time
 
-from podium.testing.snapshot import NETNS_FOLDERS, Scope, cgroup_mounts, our_processes, snapshot
+from podium.testing.snapshot import (
+    NETNS_FOLDERS,
+    Scope,
+    Snapshot,
+    cgroup_mounts,
+    links,
+    loop_devices,
+    our_processes,
+    processes,
+)
 
 MNT_DETACH = 2
 
 
 def clean_up(scope: Scope, cgroup_parent: str) -> None:
     """End our processes, then remove our mounts, namespaces, links and cgroups. Nothing without a mark is touched."""
-    for process in our_processes(snapshot(()), Scope(scope.marks, scope.keeper)):
+    for process in our_processes(Snapshot({}, processes()), Scope(scope.marks, scope.keeper)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     for point in reversed(_mount_points()):
@@ -28,9 +37,8 @@ def clean_up(scope: Scope, cgroup_parent: str) -> None:
             path = os.path.join(folder, name)
             if scope.has(path) and not os.path.isdir(path):
                 os.unlink(path)
-    things = snapshot(()).things
-    for kind, command in (("link", ("ip", "link", "delete")), ("loop", ("losetup", "--detach"))):
-        for name, looks in things[kind].items():
+    for things, command in ((links(), ("ip", "link", "delete")), (loop_devices(), ("losetup", "--detach"))):
+        for name, looks in things.items():
             if scope.has(f"{name} {looks}"):
                 subprocess.run([*command, name], stdin=subprocess.DEVNULL, check=False)
     remove_cgroups(cgroup_parent)

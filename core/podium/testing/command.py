@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from podium.testing.snapshot import Scope
@@ -60,7 +60,16 @@ class Podium:
             input: standard input; None: nothing there.
             timeout: seconds.
         """
-        done = subprocess.run(
+        done = self._done(args, input, timeout)
+        self._scope.marks.update(_UUID.findall(done.stdout + done.stderr))
+        assert "Traceback (most recent call last)" not in done.stderr, done.stderr
+        if check is not None:
+            told = f"podium {' '.join(args)}\nexited {done.returncode}, not {check}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == check, told
+        return done
+
+    def _done(self, args: Sequence[str], input: str | None, timeout: float) -> Result:
+        return subprocess.run(
             self.argv(*args),
             **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
             env=self.environment(),
@@ -70,12 +79,6 @@ class Podium:
             timeout=timeout,
             check=False,
         )
-        self._scope.marks.update(_UUID.findall(done.stdout + done.stderr))
-        assert "Traceback (most recent call last)" not in done.stderr, done.stderr
-        if check is not None:
-            told = f"podium {' '.join(args)}\nexited {done.returncode}, not {check}\n{done.stdout}\n{done.stderr}"
-            assert done.returncode == check, told
-        return done
 
     def start(self, *args: str, **popen: Any) -> subprocess.Popen[str]:
         """Start it and return at once, with pipes on all three streams unless said otherwise."""

@@ -11,7 +11,7 @@ from typing import Any
 from podium.paths import PHASES
 from podium.testing import cleanup
 from podium.testing.command import Podium, Result
-from podium.testing.snapshot import Scope, snapshot
+from podium.testing.snapshot import Scope, processes
 
 IMAGE = "box"
 GC = ("gc", "--grace-period", "0s", "--expire-prepared", "0s")
@@ -154,7 +154,7 @@ class Pods:
         """Whoever works on the data directory ends by himself, once podium was killed under him."""
         needle = self.podium.dir
         self.until(
-            lambda: all(needle not in p.command or p.pid == os.getpid() for p in snapshot(()).processes.values()),
+            lambda: all(needle not in p.command or p.pid == os.getpid() for p in processes().values()),
             "what worked on the data directory has ended",
         )
 

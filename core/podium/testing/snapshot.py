@@ -72,19 +72,19 @@ def snapshot(folders: Iterable[str] = FOLDERS) -> Snapshot:
         folders: whose files are listed, with type, size and mode.
     """
     gc.collect()  # descriptors of unreachable objects are no leak of podium's
-    processes = _processes()
+    running = processes()
     things = {
         "mount": _mounts(),
-        "netns": _network_namespaces(processes),
-        "link": _links(),
+        "netns": _network_namespaces(running),
+        "link": links(),
         "rule": _rules(),
         "cgroup": _cgroups(),
-        "loop": _loop_devices(),
+        "loop": loop_devices(),
         "fd": _descriptors(),
         "env": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
         "file": _files(folders),
     }
-    return Snapshot(things, processes)
+    return Snapshot(things, running)
 
 
 def difference(before: Snapshot, after: Snapshot, scope: Scope) -> list[str]:
@@ -170,7 +170,8 @@ def _mounts() -> Things:
     return found
 
 
-def _processes() -> dict[int, Process]:
+def processes() -> dict[int, Process]:
+    """What runs, by pid."""
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or not (stat := _read(f"/proc/{entry}/stat")):
@@ -229,7 +230,7 @@ def _network_namespaces(processes: dict[int, Process]) -> Things:
     return found
 
 
-def _links() -> Things:
+def links() -> Things:
     """Links with their alias and addresses."""
     output = _output("ip", "-json", "-details", "address")
     if output is None:
@@ -278,7 +279,8 @@ def _folders(top: str) -> Iterator[str]:
         yield folder
 
 
-def _loop_devices() -> Things:
+def loop_devices() -> Things:
+    """Devices with what is behind them."""
     return {
         f"/dev/{name}": backing.strip()
         for name in _list("/sys/block")
