@@ -18,11 +18,9 @@ from podium.testing import Stage1Suite
 from podium.testing.command import Podium
 from podium.testing.template import FILES
 from podium.types import LastingRemoteSandbox, LastingSandbox
-from support.distributions import REPOSITORY, Venv, make_plugin_dist
+from support.distributions import REPOSITORY, TOOLS, Venv, make_plugin_dist
 
 GUIDE = os.path.join(REPOSITORY, "docs", "stage1-plugin-guide.md")
-# What pytest and a build of the plugin need, linked into the venv in place of a download.
-TOOLS = ("pytest", "iniconfig", "packaging", "pygments", "hatchling", "pathspec", "trove-classifiers", "editables")
 
 
 def _samples(language: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -152,6 +153,72 @@ def test_stop_is_an_event_and_follow_is_woken(podium: Podium, busybox_rootfs: st
         follower.kill()
         follower.communicate()
     assert [e["kind"] for e in _events(podium, "--filter", f"subject={uuid}")][-2:] == ["pod-exited", "pod-stopped"]
+
+
+def test_who_follows_sleeps_until_inotify_wakes_it(podium: Podium, busybox_rootfs: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/true")
+    follower = podium.start("events", "--follow")
+    try:
+        assert follower.stdout is not None
+        assert "image-imported" in follower.stdout.readline()
+        called = f"/proc/{follower.pid}/syscall"
+        until(lambda: _blocked_on(follower.pid, called) == "anon_inode:inotify", "it reads from inotify")
+        with open(called, encoding="ascii") as f:
+            before = f.read()
+        switches = _switches(follower.pid)
+        podium("list")  # writes no event
+        time.sleep(1.0)
+        assert _switches(follower.pid) == switches, "it woke although nothing had happened"
+        with open(called, encoding="ascii") as f:
+            assert f.read() == before
+        podium("image", "rm", "box")
+        assert "image-removed" in follower.stdout.readline()
+    finally:
+        follower.kill()
+        follower.communicate()
+
+
+def _blocked_on(pid: int, called: str) -> str:
+    """The file that a process reads from and waits for."""
+    with open(called, encoding="ascii") as f:
+        number, _, rest = f.read().partition(" ")
+    if number != "0":  # read(2) of x86-64, which has no time limit
+        return ""
+    return os.readlink(f"/proc/{pid}/fd/{int(rest.split()[0], 16)}")
+
+
+def _switches(pid: int) -> str:
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(line for line in f if line.startswith("voluntary_ctxt_switches"))
+
+
+def test_a_hook_is_told_of_what_its_filters_let_through(podium: Podium, busybox_rootfs: str, test_dir: str) -> None:
+    folder, words = configure(podium, test_dir), ("run", "--stage1", "fly", "--net", "host")
+    filters = {
+        "every": "",
+        "stage1": 'stage1 = ["nspawn", "fl?"]',
+        "other": 'stage1 = "nspawn"',
+        "name": 'name = "web-*"',
+        "image": 'image = "bo*"',
+        "code": "exit_code = [1, 2]",
+        "label": 'label = {team = "w*"}',
+        "labels": 'label = {team = ["x", "web"], kind = "db"}',
+        "all": 'exit_code = 1\nlabel = {team = "web"}',
+    }
+    for name, lines_of in filters.items():
+        _hook(folder, name, f"cat >> {test_dir}/{name}", f'events = ["pod-exited"]\n[filter]\n{lines_of}')
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
+    labels = ("--label", "team=web")
+    podium(*words, "--name", "web-1", *labels, "box", "--", "-c", "exit 1", check=1)
+    podium(*words, "--name", "db", *labels, "--label", "kind=db", "box", "--", "-c", "exit 2", check=2)
+    podium(*words, "--name", "other", "--label", "team=shop", "box", "--", "-c", "exit 0")
+    until(lambda: len(lines(f"{test_dir}/every")) == 3, "everything is delivered")
+    # Hooks are run one after the other, by name, so each has been told of all but the last pod's end.
+    until(lambda: len(lines(f"{test_dir}/stage1")) == 3, "everything is delivered")
+    seen = {name: [event["details"]["name"] for event in lines(f"{test_dir}/{name}")] for name in filters}
+    both, three = ["web-1", "db"], ["web-1", "db", "other"]
+    some = {"other": [], "code": both, "label": both, "name": ["web-1"], "labels": ["db"], "all": ["web-1"]}
+    assert seen == {"every": three, "stage1": three, "image": three, **some}
 
 
 def test_half_a_line_and_damage_cost_one_event(podium: Podium, busybox_rootfs: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -42,7 +43,7 @@ for uuid in uuids:
 """
 
 
-def _python(podium: Podium, script: str, *args: str) -> None:
+def _python(podium: Podium, script: str, *args: str) -> str:
     python = os.path.join(os.path.dirname(podium.binary), "python")
     done = subprocess.run(
         [python, "-c", script, podium.dir, podium.config, *args],
@@ -54,12 +55,33 @@ def _python(podium: Podium, script: str, *args: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_the_documented_sample_runs(podium: Podium, busybox_rootfs: str) -> None:
     with open(DOC, encoding="utf-8") as f:
         sample = f.read().split("```python\n")[1].split("```")[0]
     _python(podium, f"import sys\n_, DIR, CONFIG, ROOTFS = sys.argv\n{sample}", busybox_rootfs)
+
+
+SAME = """
+import json, sys
+from podium import Runtime
+
+runtime = Runtime(sys.argv[1], sys.argv[2])
+(pod,) = runtime.list()
+status = runtime.status(pod.uuid[:8]).to_json(full=True)
+print(json.dumps([[pod.to_json()], status, [e.to_json() for e in runtime.events()]]))
+"""
+
+
+def test_results_are_what_the_command_line_prints(podium: Podium, busybox_rootfs: str) -> None:
+    podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
+    podium("run", "--stage1", "fly", "--net", "host", "--label", "a=b", "box", "--", "-c", "exit 3", check=3)
+    listed, status, events = json.loads(_python(podium, SAME))
+    assert listed == podium.json("list")["pods"]
+    assert status == podium.json("status", listed[0]["uuid"])["pod"]
+    assert events == [json.loads(line) for line in podium.out("events", "--format", "json").splitlines()]
 
 
 def test_threads_run_pods_side_by_side(podium: Podium, busybox_rootfs: str) -> None:

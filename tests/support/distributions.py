@@ -21,6 +21,8 @@ from importlib import metadata
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBRARIES = ("pluggy", "python-prctl", "pyroute2", "psutil", "toml", "zstandard")
+# What pytest and a build of a plugin need, linked into a venv in place of a download.
+TOOLS = ("pytest", "iniconfig", "packaging", "pygments", "hatchling", "pathspec", "trove-classifiers", "editables")
 PODIUM = {"podium": "core/podium"} | {
     f"podium_{name}": f"plugins/{name}/podium_{name}" for name in ("fly", "nspawn", "kvm")
 }
