@@ -105,7 +105,7 @@ def _answered(work: Callable[[], Any], hook: str, name: str, *, in_pod: bool) ->
         failure = PluginFailed(
             f"the {hook} hook of stage1 plugin {name!r} failed: {what}",
             reason="plugin-raised",
-            hint=f"the traceback is in the pod's plugin.log" if in_pod else None,
+            hint="the traceback is in the pod's plugin.log" if in_pod else None,
             subject=name,
         )
         return {"error": failure.to_json()}
