@@ -93,3 +93,31 @@ def test_a_log_that_somebody_else_made_is_left_alone(talks: Podium, test_dir: st
     os.symlink(other, os.path.join(folder, "plugin.log"))
     talks("gc", "--grace-period", "0s", "--expire-prepared", "0s")
     assert talks.pods() == {} and os.path.getsize(other) == 2 * MAX_BYTES
+
+
+_PUMPS = """
+import subprocess, sys
+from select import select
+from podium.sandbox import plugin_log
+
+plugin_log.become(sys.argv[1])
+pump = plugin_log.PluginPump()
+command = ["sh", "-c", "yes run | head -c 5000000; echo last >&2"]
+child = subprocess.Popen(command, stdout=pump.app_end, stderr=pump.app_end)
+pump.started()
+while pump.fileno() >= 0:
+    select([pump], [], [])
+    pump.pump()
+sys.exit(child.wait())
+"""
+
+
+def test_a_pump_bounds_what_a_process_prints(test_dir: str, podium: Podium) -> None:
+    python = os.path.join(os.path.dirname(podium.binary), "python")
+    subprocess.run([python, "-c", _PUMPS, test_dir], check=True, env=podium.environment())
+    kept = {}
+    for name in ("plugin.log", "plugin.log.1"):
+        with open(os.path.join(test_dir, name), "rb") as f:
+            kept[name] = f.read()
+    assert kept["plugin.log"].endswith(b"run\nlast\n") and len(kept["plugin.log"]) <= MAX_BYTES
+    assert len(kept["plugin.log.1"]) == MAX_BYTES and set(kept["plugin.log.1"]) == set(b"run\n")
