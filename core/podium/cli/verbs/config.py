@@ -45,10 +45,11 @@ def render(values: dict[str, dict[str, Any]], origins: dict[str, str]) -> str:
         for key, value in keys.items():
             entry = toml.dumps({key: value}, encoder).rstrip("\n")
             lines.append(f"{entry}  # {output.clean(origins.get(f'{table}.{key}', 'built in'))}")
-    lines += ["", *toml.dumps({PLUGINS: values[PLUGINS]}, encoder).rstrip("\n").splitlines()]
+    if plugins := values.get(PLUGINS):
+        lines += ["", *toml.dumps({PLUGINS: plugins}, encoder).rstrip("\n").splitlines()]
     lines += [f"# {output.clean(f'{k}: {v}')}" for k, v in origins.items() if k.startswith(f"{PLUGINS}.")]
     text = "\n".join([*lines, ""])
-    if tomllib.loads(text) != values:
+    if tomllib.loads(text) != {k: v for k, v in values.items() if k != PLUGINS or v}:
         raise Failed("the configuration can't be written as TOML", hint="use 'podium config --format json'")
     return text
 
