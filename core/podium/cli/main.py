@@ -20,7 +20,7 @@ VERBS = {
     "logs": "show what apps have printed",
     "enter": "run a command beside an app, in its environment",
     "stop": "end pods",
-    "kill": "send a signal to pods",
+    "kill": "send a signal to the apps of pods",
     "wait": "wait until pods have ended",
     "rm": "remove pods now",
     "gc": "collect what ended, failed or was abandoned",
