@@ -99,8 +99,9 @@ def _real(name: str) -> ModuleType:
 
 
 def _step_aside() -> None:
+    real = getattr(sys.modules.get("collections"), "abc", None)  # from Python 3.13 on there is no file to import again
     for name, module in _STAND_INS.items():
-        if sys.modules.get(name) is module:
+        if sys.modules.get(name) is module and module is not real:
             del sys.modules[name]
 
 

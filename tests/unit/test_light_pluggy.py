@@ -92,11 +92,18 @@ def _run(code: str) -> None:
 def test_a_plugin_is_loaded_without_them_and_others_get_the_real_ones() -> None:
     _run(
         f"{_LOAD}"
-        "assert not {'inspect', 'ast', 'tokenize', 'typing', 're', 'enum', 'collections.abc'} & sys.modules.keys()\n"
+        "assert not {'inspect', 'ast', 'tokenize', 'typing', 're', 'enum'} & sys.modules.keys()\n"
         "import inspect; assert inspect.getsource(podium_fly.plugin)\n"
         "from typing import NamedTuple; import collections.abc, enum\n"
         "assert collections.abc.Sequence and enum.IntFlag and NamedTuple('T', [('a', int)])(3).a == 3\n"
     )
+
+
+def test_collections_abc_can_be_imported_however_python_has_it() -> None:
+    """From Python 3.13 on it has no file: `collections`, which pluggy may bring, puts it in its place once."""
+    for first in ("", "import collections\n"):
+        _run(f"{first}{_LOAD}from collections.abc import Mapping; import collections.abc, selectors\n")
+        _run(f"{first}{_LOAD}import collections.abc; assert collections.abc.Mapping\n")
 
 
 @pytest.mark.parametrize("name", ["overload", "TypedDict", "Generic", "cast"])
