@@ -1,13 +1,13 @@
 """What isolators, volumes and names do to an app, shown by what it prints; many apps share a pod.
 
 A pod of a virtual machine takes seconds to start. So what several checks look at is run together, each in an app of its
-own; a pod that does not end well is run again in pieces, so that one failure is no other check's.
+own; where a pod does not end well, each gets a pod of its own, so that one failure is no other check's.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from podium.named import NamedTuple
@@ -35,7 +35,7 @@ class Effect(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What an app printed, line by line; `failure`: what podium said of it, if anything."""
+    """What an app printed, line by line; `failure`: what was said on standard error where it had a pod of its own."""
 
     lines: list[str]
     failure: str = ""
@@ -47,38 +47,51 @@ def show(pods: Pods, effects: Mapping[str, Effect], at_once: int) -> dict[str, S
     found: dict[str, Shown] = {}
     for start in range(0, len(names), at_once):
         batch = {name: effects[name] for name in names[start : start + at_once]}
-        shown, well = _run(pods, batch)
-        if not well and len(batch) > 1:
-            for name, effect in batch.items():
-                shown[name] = _run(pods, {name: effect})[0][name]
-        found |= shown
+        together = _together(pods, batch) if len(batch) > 1 else None
+        found |= together or {name: _alone(pods, effect) for name, effect in batch.items()}
     return found
 
 
-def _run(pods: Pods, effects: Mapping[str, Effect]) -> tuple[dict[str, Shown], bool]:
-    """What each effect's app showed, and whether all ended well."""
-    words = ["--stage1", pods.plugin, *pods.options, *(word for effect in effects.values() for word in effect.pod)]
-    for number, effect in enumerate(effects.values()):
-        words += [*(["---"] if number else []), IMAGE, "--name", f"e{number}", *effect.app, "--exec", "/bin/sh"]
-        words += ["--", "-c", f"( {effect.command}\n); exit 0"]
-    planned = pods.podium("prepare", "--dry-run", *words, check=None)
+def _alone(pods: Pods, effect: Effect) -> Shown:
+    """What it showed in a pod of its own, in the foreground."""
+    words = ("--stage1", pods.plugin, *pods.options)
+    app = [*effect.pod, IMAGE, *effect.app, "--exec", "/bin/sh", "--", "-c", effect.command]
+    if effect.change is None:
+        done = pods.podium("run", *words, *app, check=None)
+        return Shown(done.stdout.splitlines(), done.stderr)
+    planned = pods.podium("prepare", "--dry-run", *words, *app, check=None)
     if planned.returncode:
-        return dict.fromkeys(effects, Shown([], planned.stderr)), False
-    path = pods.manifest(planned.stdout, lambda manifest: _change(manifest, effects))
-    options = ("--stage1", pods.plugin, *pods.options, "--pod-manifest", path)
-    started = pods.podium("run", "--detach", *options, check=None)
-    if started.returncode or not started.stdout.strip():
-        return dict.fromkeys(effects, Shown([], started.stderr)), False
+        return Shown([], planned.stderr)
+    path = pods.manifest(planned.stdout, lambda manifest: _change(manifest, [effect]))
+    done = pods.podium("run", *words, "--pod-manifest", path, check=None)
+    return Shown(done.stdout.splitlines(), done.stderr)
+
+
+def _together(pods: Pods, effects: Mapping[str, Effect]) -> dict[str, Shown] | None:
+    """What each showed in an app of one pod; None: not all of them ended well."""
+    words = ["--stage1", pods.plugin, *pods.options]
+    apps = [word for effect in effects.values() for word in effect.pod]
+    for number, effect in enumerate(effects.values()):
+        apps += [*(["---"] if number else []), IMAGE, "--name", f"e{number}", *effect.app, "--exec", "/bin/sh"]
+        apps += ["--", "-c", f"( {effect.command}\n); exit 0"]
+    planned = pods.podium("prepare", "--dry-run", *words, *apps, check=None)
+    if planned.returncode:
+        return None
+    path = pods.manifest(planned.stdout, lambda manifest: _change(manifest, effects.values()))
+    started = pods.podium("run", "--detach", *words, "--pod-manifest", path, check=None)
     uuid = started.stdout.strip()
+    if started.returncode or not uuid:
+        return None
     pods.podium("wait", uuid, check=None)
-    logs, ended = os.path.join(pods.path(uuid), "logs"), pods.status(uuid)
-    why = {app["name"]: app["message"] or "" for app in ended["apps"]}
-    shown = {name: Shown(_printed(f"{logs}/e{number}"), why[f"e{number}"]) for number, name in enumerate(effects)}
-    return shown, ended["exit_code"] == 0
+    ended = pods.podium.json("inspect", uuid)
+    if ended["pod"]["exit_code"] != 0:
+        return None
+    logs = os.path.join(ended["path"], "logs")
+    return {name: Shown(_printed(f"{logs}/e{number}")) for number, name in enumerate(effects)}
 
 
-def _change(manifest: dict[str, Any], effects: Mapping[str, Effect]) -> None:
-    for app, effect in zip(manifest["apps"], effects.values(), strict=True):
+def _change(manifest: dict[str, Any], effects: Iterable[Effect]) -> None:
+    for app, effect in zip(manifest["apps"], effects, strict=True):
         if effect.change is not None:
             effect.change(app["app"])
 
