@@ -84,7 +84,7 @@ def _cpu(*pids: int) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-_FIRST = 'exec 3< <(exec "$@"); head -c 1 <&3; kill -9 $!'  # runs a command until it has printed a byte
+_FIRST = 'exec 3< <(exec "$@"); read -rN 1 <&3 || exit; kill -9 $!'  # a command, until it has printed; it has to
 
 
 def _bare(data: str) -> list[str]:

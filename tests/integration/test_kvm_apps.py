@@ -43,11 +43,14 @@ for at in / /tmp /home/app; do touch $at/w && echo wrote=$at; done; echo shm=$(t
 echo A=$A; echo B=$B; echo C=$C; echo D=$D; echo visible=$(ls /apps /pod 2>/dev/null | wc -l); echo to-stderr >&2
 echo kernel=$(echo 1 2>/dev/null >/proc/sys/kernel/panic && echo written || echo refused)
 echo sysrq=$(echo h 2>/dev/null >/proc/sysrq-trigger && echo written || echo refused)
+echo opened=yes >/dev/stdout; echo to-stderr-again >/dev/stderr
 """
 ASKED = """
 echo ttl=$(cat /proc/sys/net/ipv4/ip_default_ttl); echo swappiness=$(cat /proc/sys/vm/swappiness)
 echo meminfo=$(wc -c </proc/meminfo); echo etc=$(ls /etc | wc -l)
 echo bin=$(touch /bin/w && echo written || echo refused)
+(sleep 0.1 &); left() { cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z 1 '; }
+for try in 1 2 3 4 5 6 7 8 9; do sleep 0.2; [ "$(left)" = 0 ] && break; done; echo left=$(left)
 echo tmp=$(touch /tmp/w && echo written); echo pre=$(cat /pre); echo host=$(hostname); exit 0
 """
 
@@ -151,6 +154,14 @@ def test_a_read_only_rootfs_and_what_of_the_guest_is_not_the_app_s(ended: Ended)
 
 def test_standard_error_is_apart(ended: Ended) -> None:
     assert "to-stderr" in ended.complained["others"] and "to-stderr" not in ended.printed["others"]
+
+
+def test_standard_streams_may_be_opened_by_an_app_that_is_not_root(ended: Ended) -> None:
+    assert ended.values("others")["opened"] == "yes" and "to-stderr-again" in ended.complained["others"]
+
+
+def test_what_has_lost_its_parent_is_waited_for(ended: Ended) -> None:
+    assert ended.values("asking")["left"] == "0"
 
 
 def test_kernel_parameters_masked_and_read_only_paths(ended: Ended) -> None:

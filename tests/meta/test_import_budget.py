@@ -96,7 +96,7 @@ def _text(path: str) -> str:
         return f.read()
 
 
-@pytest.mark.parametrize("stage1", ["fly", "nspawn"])
+@pytest.mark.parametrize("stage1", ["fly", "nspawn", "kvm"])
 def test_a_worker_imports_nothing_heavy_ahead(podium: Podium, stage1: str) -> None:
     code = (
         "import _thread, sys, time\n"

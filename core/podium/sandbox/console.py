@@ -13,6 +13,7 @@ from podium.sandbox.stdio import LOGS, OLDER, AppLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
     from typing import Any, Self
 

@@ -6,19 +6,19 @@ import os
 import select
 
 from podium.errors import Failed, WrongState
-from podium.linux import cgroup, procs, syscalls
+from podium.linux import cgroup, procs
 from podium.linux.procs import Process
 from podium.linux.signals import FORWARDED
 from podium.pods import status
-from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
-from podium.sandbox.stdio import Terminal
 from podium.types import EnterRequest, Ledger, Pod, StopRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Mapping
+
+    from podium.sandbox.stdio import Terminal
 else:
     import _signal as signal
 
@@ -95,6 +95,9 @@ def enter(
     Returns:
         The command's exit code, 128 + N for a signal.
     """
+    from podium.sandbox import app as apps
+    from podium.sandbox.stdio import Terminal
+
     caller = os.getppid()
     running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or default)
@@ -116,6 +119,8 @@ def exit_code(wait_status: int) -> int:
 
 def forward_signals(pid: int, caller: int) -> int:
     """Pass signals on to the command, and end it with our caller, who alone waits for it; returns its pidfd."""
+    from podium.linux import syscalls
+
     pidfd = syscalls.pidfd_open(pid)  # a signal may come when it was waited for already, and its pid is another's
 
     def forward(number: int, frame: object) -> None:

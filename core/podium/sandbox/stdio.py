@@ -173,11 +173,10 @@ class JournalPump(Pump):
 def is_journal(fd: int) -> bool:
     """Whether it is a stream of the journal's (systemd-journald.service(8)), as a unit's output is."""
     import stat
+    from _socket import AF_UNIX, socket
 
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return False
-    from _socket import AF_UNIX, socket
-
     sock = socket(fileno=os.dup(fd))
     try:
         return sock.family == AF_UNIX and str(sock.getpeername()).endswith("/systemd/journal/stdout")

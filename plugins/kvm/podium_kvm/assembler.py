@@ -1,7 +1,8 @@
 """As much of an assembler for x86-64 as the plugin's own programs need: system calls, and what decides between them.
 
-A program is a static ELF file that is made in memory, a segment of code and one of data at fixed addresses. Operands
-are registers by name and whole numbers; memory is at addresses that `data` and `room` give.
+A program is a static ELF file that is made in memory, a segment of code and one of data at fixed addresses; or what a
+small one of those loads. Operands are registers by name and whole numbers; memory is at addresses that `data` and
+`room` give.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import struct
 
 WRITE, EXIT = 1, 231  # asm/unistd_64.h
-_CODE, _DATA = 0x400000, 0x10000000
+CODE, DATA = 0x400000, 0x10000000
 _HEADER = 64 + 2 * 56
 _REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  # of a system call, which changes rax, rcx and r11 besides
@@ -29,9 +30,15 @@ Operand = int | str
 
 
 class Assembler:
-    """A program that grows by what is called."""
+    """A program that grows by what is called.
 
-    def __init__(self) -> None:
+    Args:
+        code: address of its code.
+        data: address of its data.
+    """
+
+    def __init__(self, code: int = CODE, data: int = DATA) -> None:
+        self._at = (code, data)
         self._code = bytearray()
         self._data = bytearray()
         self._room = 0
@@ -42,7 +49,7 @@ class Assembler:
     def data(self, content: bytes) -> int:
         """Place bytes in the program; returns their address."""
         self._data += bytes(-len(self._data) % 8)
-        address = _DATA + len(self._data)
+        address = self._at[1] + len(self._data)
         self._data += content or bytes(8)
         return address
 
@@ -57,7 +64,7 @@ class Assembler:
 
     def room(self, size: int) -> int:
         """Have so many zeroes, which are not in the file; returns their address. All data is placed before."""
-        address = _DATA + len(self._data) + -len(self._data) % 4096 + self._room
+        address = self._at[1] + len(self._data) + -len(self._data) % 4096 + self._room
         self._room += size
         return address
 
@@ -74,6 +81,11 @@ class Assembler:
         """Go on at a label, if the last comparison or test came out so."""
         self._code += _JUMPS[when] + bytes(4)
         self._jumps.append((len(self._code), label))
+
+    def go(self, address: int) -> None:
+        """Go on at an address."""
+        self.move("rax", address)
+        self._code += b"\xff\xe0"
 
     def syscall(self, number: int, *arguments: Operand) -> None:
         """A system call; rax is what it returns. Registers among the arguments are none that others are passed in."""
@@ -160,17 +172,25 @@ class Assembler:
         else:
             self._code += bytes([(number & 7) << 3 | 4, 0x25]) + struct.pack("<I", place)
 
-    def elf(self) -> bytes:
-        """The whole file: elf(5)."""
+    def _whole(self) -> int:
+        """Fill in where the jumps lead to; returns how much memory the data takes."""
         for place, label in self._jumps:
             self._code[place - 4 : place] = struct.pack("<i", self._labels[label] - place)
+        return len(self._data) + (-len(self._data) % 4096 + self._room if self._room else 0)
+
+    def image(self) -> bytes:
+        """For a loader: the lengths of code and data, and of the memory of the data, 8 bytes each; then both."""
+        whole = self._whole()
+        return struct.pack("<QQQ", len(self._code), len(self._data), whole) + self._code + self._data
+
+    def elf(self) -> bytes:
+        """The whole file: elf(5)."""
+        whole, size, (first, second) = self._whole(), len(self._data), self._at
         at = _HEADER + len(self._code)
         gap = -at % 4096
         offset = at + gap
         ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-        header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _CODE + _HEADER, 64, 0, 0, 64, 56, 2, 64, 0, 0)
-        code = struct.pack("<IIQQQQQQ", 1, 5, 0, _CODE, _CODE, at, at, 4096)
-        size = len(self._data)
-        whole = size + (-size % 4096 + self._room if self._room else 0)
-        data = struct.pack("<IIQQQQQQ", 1, 6, offset, _DATA, _DATA, size, whole, 4096)
+        header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, first + _HEADER, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+        code = struct.pack("<IIQQQQQQ", 1, 5, 0, first, first, at, at, 4096)
+        data = struct.pack("<IIQQQQQQ", 1, 6, offset, second, second, size, whole, 4096)
         return bytes(header + code + data + self._code + bytes(gap) + self._data)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
 
 from podium.errors import Failed, WrongState
 from podium.types import EnterRequest, Pod
 from podium_kvm.files import folder
 from podium_kvm.machine import ENTER_BUS, STREAMS
-from podium_kvm.qmp import Qmp
+from podium_kvm.qmp import Command, Qmp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _READY_TIMEOUT = 10.0  # seconds
-_PREFIX = "_enter-"  # no app's name begins so
+_PREFIX = "_e"  # no app's name begins so
 
 
 def enter(pod: Pod, request: EnterRequest) -> int:
@@ -25,18 +27,18 @@ def enter(pod: Pod, request: EnterRequest) -> int:
         Failed: the guest has no port left, or does not answer.
     """
     caller = os.getppid()
-    key = f"{_PREFIX}{os.urandom(6).hex()}"
-    ends = _plug(pod, key)
     try:
-        _call(pod, key, request.app)
-        return _serve(pod, request, ends, caller)
+        key, ends = _plug(pod, request.app)
+    except Failed:  # of ports that killed commands have left, which are gone now
+        key, ends = _plug(pod, request.app)
+    try:
+        return _serve(pod, request, key, ends, caller)
     finally:
-        for end in ends.values():
-            end.close()
+        _close(ends)
         _unplug(pod, key)
 
 
-def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], caller: int) -> int:
+def _serve(pod: Pod, request: EnterRequest, key: str, ends: dict[str, _socket.socket], caller: int) -> int:
     """Imports what it needs by itself: meanwhile the guest makes itself ready."""
     import select
     import signal
@@ -49,11 +51,11 @@ def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], call
     control.running(pod, request.app)
     launch = launches.read(pod.stage1_dir, request.app)._replace(argv=request.command or control.SHELL)
     launch = launch._replace(cgroup=request.app)
-    made = program.build(launch.at_terminal() if request.tty else launch, terminal=request.tty)
+    made = program.build(launch.at_terminal() if request.tty else launch, key, terminal=request.tty)
     if not select.select([ends["ctl"]], [], [], _READY_TIMEOUT)[0]:
         raise Failed("the guest does not answer", hint="see 'podium status'", subject=pod.uuid)
     note = os.memfd_create("podium-enter")
-    with _raw(request.stdio[0]) if request.tty else nullcontext():
+    with _Raw(request.stdio[0] if request.tty else -1):
         signal.pthread_sigmask(signal.SIG_BLOCK, relay.HEARD)  # until there is a relay to pass them on to
         command = relay.Command(
             app=request.app, ends=ends, program=made, stdio=request.stdio, note=note, terminal=request.tty
@@ -69,56 +71,85 @@ def _serve(pod: Pod, request: EnterRequest, ends: dict[str, socket.socket], call
     return control.exit_code(status)
 
 
-@contextmanager
-def _raw(fd: int) -> Iterator[None]:
-    """A terminal that hands every key through: the guest's own makes lines and signals of them."""
-    import termios
-    import tty
+class _Raw:
+    """A terminal that hands every key through: the guest's own makes lines and signals of them. -1: there is none."""
 
-    saved = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        if self._fd >= 0:
+            import termios
+            import tty
+
+            self._saved = termios.tcgetattr(self._fd)
+            tty.setraw(self._fd, termios.TCSANOW)
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            import termios
+
+            try:
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
+            except termios.error:
+                pass  # it was closed
+
+
+def _plug(pod: Pod, app: str) -> tuple[str, dict[str, _socket.socket]]:
+    """Plug ports in and have the guest serve them; returns how they are called and the host's ends."""
+    key = f"{_PREFIX}{os.urandom(4).hex()}"
+    pairs = {stream: _socket.socketpair() for stream in STREAMS}
+    ends = {stream: ours for stream, (ours, _) in pairs.items()}
+    wanted = [c for stream, (_, theirs) in pairs.items() for c in _plugging(f"{key}.{stream}", stream, theirs.fileno())]
     try:
-        yield
+        with Qmp(folder(pod)) as qmp:
+            try:
+                qmp.commands(wanted)
+            except Failed:
+                _tidy(qmp)
+                raise
+            _call(pod, key, app)
+            _tidy(qmp)  # meanwhile the guest makes itself ready
+    except BaseException:
+        _close(ends)
+        raise
     finally:
-        with suppress(termios.error):  # it was closed
-            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+        _close({stream: theirs for stream, (_, theirs) in pairs.items()})
+    return key, ends
 
 
-def _plug(pod: Pod, key: str) -> dict[str, socket.socket]:
-    ends: dict[str, socket.socket] = {}
-    with Qmp(folder(pod)) as qmp:
-        _tidy(qmp)
-        for stream in STREAMS:
-            name = f"{key}.{stream}"
-            ours, theirs = socket.socketpair()
-            ends[stream] = ours
-            with theirs:
-                qmp.command("getfd", fds=[theirs.fileno()], fdname=name)
-            backend = {"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": name}}, "server": False}}
-            device = {"driver": "virtserialport", "bus": f"{ENTER_BUS}.0", "id": f"d.{name}"}
-            qmp.commands(
-                [
-                    ("chardev-add", {"id": f"p.{name}", "backend": backend}),
-                    ("device_add", {**device, "chardev": f"p.{name}", "name": name}),
-                ]
-            )
-    return ends
+def _plugging(name: str, stream: str, fd: int) -> Iterator[Command]:
+    backend = {"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": stream}}, "server": False}}
+    device = {"driver": "virtserialport", "bus": f"{ENTER_BUS}.0", "id": f"d.{name}"}
+    yield Command(name="getfd", arguments={"fdname": stream}, fd=fd)
+    yield Command(name="chardev-add", arguments={"id": f"p.{name}", "backend": backend})
+    yield Command(name="device_add", arguments={**device, "chardev": f"p.{name}", "name": name})
+
+
+def _close(ends: dict[str, _socket.socket]) -> None:
+    for end in ends.values():
+        end.close()
 
 
 def _tidy(qmp: Qmp) -> None:
-    """Remove what earlier commands have left whose host's ends are closed: the ports, and what was behind them.
+    """Remove what earlier commands have left whose host's ends are closed: what was behind the ports, or these, too.
 
     QEMU lets go of a port that was unplugged only after 50 ms, which nobody is to wait for; and a command's `podium`
-    may have been killed.
+    may have been killed before.
     """
     left = [
         device["label"].removeprefix("p.")
-        for device in qmp.command("query-chardev")
+        for device in qmp.commands([Command(name="query-chardev")])[0]
         if device["label"].startswith(f"p.{_PREFIX}") and device["filename"].startswith("disconnected")
     ]
-    if left:
-        qmp.commands([("device_del", {"id": f"d.{name}"}) for name in left], tolerant=True)
-        qmp.commands([("chardev-remove", {"id": f"p.{name}"}) for name in left], tolerant=True)
+    removing = [Command(name="chardev-remove", arguments={"id": f"p.{name}"}) for name in left]
+    removed = qmp.commands(removing, tolerant=True)
+    plugged = [name for name, answer in zip(left, removed, strict=True) if answer is None]
+    qmp.commands([_unplugging(name) for name in plugged], tolerant=True)
+
+
+def _unplugging(name: str) -> Command:
+    return Command(name="device_del", arguments={"id": f"d.{name}"})
 
 
 def _call(pod: Pod, key: str, app: str) -> None:
@@ -136,6 +167,6 @@ def _call(pod: Pod, key: str, app: str) -> None:
 def _unplug(pod: Pod, key: str) -> None:
     try:
         with Qmp(folder(pod)) as qmp:
-            qmp.commands([("device_del", {"id": f"d.{key}.{stream}"}) for stream in STREAMS], tolerant=True)
+            qmp.commands([_unplugging(f"{key}.{stream}") for stream in STREAMS], tolerant=True)
     except (Failed, WrongState) as e:
         print(f"the ports of an enter stay until the next: {e.message}", flush=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 
 from podium.types import Pod
 
@@ -15,7 +15,7 @@ def folder(pod: Pod) -> str:
     return os.path.join(pod.stage1_dir, _FOLDER)
 
 
-def connect(end: socket.socket, folder: str, name: str) -> None:
+def connect(end: _socket.socket, folder: str, name: str) -> None:
     """Connect to the socket `name` in `folder`."""
     at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -24,7 +24,7 @@ def connect(end: socket.socket, folder: str, name: str) -> None:
         os.close(at)
 
 
-def listen(listening: socket.socket, at: str, name: str) -> None:
+def listen(listening: _socket.socket, at: str, name: str) -> None:
     """Bind `listening` to the socket `name` in `at`."""
     fd = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -3,102 +3,104 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
-from collections.abc import Iterable
+from itertools import chain
 
 from podium.linux.limits import weight
 from podium.net.files import hostname
 from podium.sandbox import paths
-from podium.types import Isolators, Pod
-from podium_kvm import program, sharing
+from podium.types import App, Isolators, Pod
+from podium_kvm import boot, helpers, program, sharing
+from podium_kvm.shell import quoted
 
-_GUEST = os.path.join(os.path.dirname(__file__), "guest")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+_SCRIPT, _MODULES = "guest", "modules"
 
 
 def archive(entries: Iterable[tuple[str, int, bytes]]) -> bytes:
     """A cpio archive of (path without leading slash, mode with type, content)."""
-    out = bytearray()
-    for number, (path, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
+    return b"".join(_parts(entries))
+
+
+def _parts(entries: Iterable[tuple[str, int, bytes]]) -> Iterator[bytes]:
+    for number, (path, mode, content) in enumerate(chain(entries, [("TRAILER!!!", 0, b"")]), start=1):
         name = path.encode() + b"\0"
         fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name), 0)
-        out += b"070701" + b"".join(b"%08X" % field for field in fields) + name
-        out += bytes(-len(out) % 4) + content
-        out += bytes(-len(out) % 4)
-    return bytes(out)
+        head = b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        yield head + bytes(-len(head) % 4)
+        yield content
+        yield bytes(-len(content) % 4)
 
 
-def base(busybox: str, modules: str, order: list[str]) -> bytes:
-    """What all guests of a kernel share: busybox, the modules in their order, the scripts.
+def write(f: BinaryIO, pod: Pod, images: dict[str, str], busybox: str, modules: str, order: list[str]) -> None:
+    """Write what a pod's guest boots from, but for what a run adds.
 
     Args:
+        f: file.
+        pod: the pod.
+        images: image id → serial of the disk that carries it.
         busybox: path of a static one.
         modules: folder of the modules.
         order: names of their files, dependencies first.
     """
-    entries = [(folder, stat.S_IFDIR | 0o755, b"") for folder in _FOLDERS]
-    entries.append(("bin/busybox", stat.S_IFREG | 0o755, _read(busybox)))
-    entries += [(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox") for applet in _APPLETS]
-    entries.append(("init", stat.S_IFREG | 0o755, _read(os.path.join(_GUEST, "init"))))
-    entries.append(("modules/order", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name in order).encode()))
-    entries += [(f"modules/{name}", stat.S_IFREG | 0o644, _read(os.path.join(modules, name))) for name in order]
-    return archive(entries)
+    f.writelines(_parts(chain(_tools(busybox, modules, order), _of_pod(pod, images, order))))
+
+
+def _tools(busybox: str, modules: str, order: list[str]) -> Iterator[tuple[str, int, bytes]]:
+    """One file after the other is read: together they are some megabytes."""
+    for folder in _FOLDERS:
+        yield folder, stat.S_IFDIR | 0o755, b""
+    yield "bin/busybox", stat.S_IFREG | 0o755, _read(busybox)
+    for applet in _APPLETS:
+        yield f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox"
+    yield "bin/load", stat.S_IFREG | 0o755, helpers.loader(program.CTL_FD)
+    yield _SCRIPT, stat.S_IFREG | 0o755, _read(os.path.join(os.path.dirname(__file__), "guest", "init"))
+    for name in order:
+        yield f"{_MODULES}/{name}", stat.S_IFREG | 0o644, _read(os.path.join(modules, name))
 
 
 # What guest/init calls.
 _APPLETS = (
-    *(
-        "cat",
-        "chmod",
-        "chown",
-        "chroot",
-        "dirname",
-        "head",
-        "hexdump",
-        "hostname",
-        "insmod",
-        "ip",
-        "kill",
-        "ln",
-        "mkdir",
-        "mkfifo",
-        "mknod",
-    ),
-    *("mount", "poweroff", "readlink", "rm", "sh", "sleep", "stty", "true", "uname", "usleep"),
+    *("chroot", "dirname", "insmod", "ip", "kill", "mkdir", "mkfifo", "mount", "poweroff", "readlink"),
+    *("rm", "sh", "sleep", "stty", "true", "usleep"),
 )
-_FOLDERS = ("bin", "proc", "sys", "dev", "run", "rw", "apps", "images", "modules", "pod")
+_FOLDERS = ("bin", "proc", "sys", "dev", "run", "rw", "apps", "images", _MODULES, "pod")
 
 
-def of_pod(pod: Pod, images: dict[str, str]) -> bytes:
-    """The pod's own part: /pod/setup and /pod/start, which init reads before and after what a run adds.
-
-    Args:
-        pod: the pod.
-        images: image id → serial of the disk that carries it.
-    """
-    lines = [f"hostname {hostname(pod)} || fail 'the host name can not be set'"]
-    lines += [f"image {serial}" for serial in images.values()]
-    lines += [f"limit . {file} {shlex.quote(value)}" for file, value in limits(pod.isolators)]
-    for app in pod.apps:
-        made = os.stat(app.rootfs)
-        lines.append(f"root {app.name} {images[app.image_id]} {made.st_mode & 0o7777:o} {made.st_uid} {made.st_gid}")
-        lines += [f"limit {app.name} {file} {shlex.quote(value)}" for file, value in limits(app.isolators)]
+def _of_pod(pod: Pod, images: dict[str, str], order: list[str]) -> Iterator[tuple[str, int, bytes]]:
+    """The pod's own part. /pod/setup and /pod/start are what the script reads before and after what a run adds."""
+    loaded = [f"/{_MODULES}/{name}" for name in order]
+    roots = [_root(app, images) for app in pod.apps]
+    yield "init", stat.S_IFREG | 0o755, boot.first(loaded, images.values(), roots, ("/bin/sh", f"/{_SCRIPT}"))
+    for serial in images.values():
+        yield f"images/{serial}", stat.S_IFDIR | 0o755, b""
+    name = quoted(hostname(pod))
+    lines = [f"echo {name} >/proc/sys/kernel/hostname || fail 'the host name can not be set'"]
+    for owner, iso in ((".", pod.isolators), *((app.name, app.isolators) for app in pod.apps)):
+        lines += [f"limit {owner} {file} {quoted(value)}" for file, value in limits(iso)]
+    yield "pod/setup", stat.S_IFREG | 0o600, script(lines)
     last = sharing.script(pod)
-    last += [f"parameter {paths.sysctl_file(name)} {shlex.quote(value)}" for name, value in paths.sysctls(pod).items()]
+    last += [f"parameter {paths.sysctl_file(name)} {quoted(value)}" for name, value in paths.sysctls(pod).items()]
     for app in pod.apps:
         for kind, found in (("fixed", app.isolators.readonly_paths), ("masked", app.isolators.masked_paths)):
-            last += [f"{kind} {app.name} {shlex.quote(path)}" for path in found]
+            last += [f"{kind} {app.name} {quoted(path)}" for path in found]
     told = [app for app in pod.apps if app.notify]
     last += [f"notified {app.name}" for app in told]
     last += [f"sealed {app.name}" for app in pod.apps if app.readonly_rootfs]
     last += [f"agent {app.name} {app.name} app 4>&- 5<&- &" for app in pod.apps]
-    scripts = {"pod/setup": lines, "pod/start": last}
-    entries = [(path, stat.S_IFREG | 0o600, script(lines)) for path, lines in scripts.items()]
-    for app in pod.apps:  # which `step` would have to make, in processes of the guest that cost milliseconds
-        entries += [(f"run/{app.name}.{stream}", stat.S_IFIFO | 0o600, b"") for stream in ("in", "out", "err")]
-        entries.append((f"run/{app.name}.program", stat.S_IFREG | 0o700, b""))
-    entries += [(f"pod/listen-{app.name}", stat.S_IFREG | 0o700, program.listener(f"/apps/{app.name}")) for app in told]
-    return archive(entries)
+    yield "pod/start", stat.S_IFREG | 0o600, script(last)
+    for app in told:
+        yield f"pod/listen-{app.name}", stat.S_IFREG | 0o700, helpers.listener(f"/apps/{app.name}")
+
+
+def _root(app: App, images: dict[str, str]) -> boot.Root:
+    made = os.stat(app.rootfs)
+    image = images[app.image_id]
+    return boot.Root(app=app.name, image=image, mode=made.st_mode & 0o7777, uid=made.st_uid, gid=made.st_gid)
 
 
 def script(lines: Iterable[str]) -> bytes:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
-from collections.abc import Iterator
 
 from podium.net import files
-from podium.net.tap import Tap, open_tap
 from podium.types import Pod, Supervisor
 from podium_kvm.initrd import archive, script
+from podium_kvm.shell import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from podium.net.tap import Tap
 
 
 def connect(pod: Pod, supervisor: Supervisor) -> tuple[list[Tap], bytes]:
@@ -33,6 +37,8 @@ def connect(pod: Pod, supervisor: Supervisor) -> tuple[list[Tap], bytes]:
     lines: list[str] = []
     try:
         if setup is not None:
+            from podium.net.tap import open_tap
+
             for interface in setup.interfaces:
                 taps.append(open_tap(setup, interface.name))
                 lines += _configuration(interface.name, taps[-1])
@@ -43,7 +49,7 @@ def connect(pod: Pod, supervisor: Supervisor) -> tuple[list[Tap], bytes]:
     for number, (path, target) in enumerate(shown):
         with open(path, "rb") as f:
             entries.append((f"pod/file{number}", stat.S_IFREG | 0o644, f.read()))
-        lines += [f"file {app.name} /pod/file{number} {shlex.quote(target)}" for app in pod.apps]
+        lines += [f"file {app.name} /pod/file{number} {quoted(target)}" for app in pod.apps]
     entries.append(("pod/network", stat.S_IFREG | 0o600, script(lines)))
     return taps, archive(entries)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from podium import sandbox
 from podium.errors import BadInput
 from podium.hookspecs import hookimpl
 from podium.types import EnterRequest, Finding, Ledger, Pod, Stage1Info, StopRequest, Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 VERSION = "0.1.0"
 AHEAD = ("podium_kvm.making",)  # imported while podium prepares a pod that is to run at once

@@ -8,23 +8,27 @@ leaves the line that tells of the command's end in a file for whoever waits for 
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import termios
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import NoReturn
 
 from podium.linux import cgroup, procs, syscalls
 from podium.linux.signals import FORWARDED
 from podium.types import Record
 from podium_kvm.assembler import EXIT, WRITE, Assembler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping
+    from typing import NoReturn
+else:
+    import _signal as signal
 
 HEARD = (*FORWARDED, signal.SIGWINCH)
 GONE = b"gone\n"  # what it leaves if the machine has ended first
@@ -57,7 +61,7 @@ class Command(Record):
     """
 
     app: str
-    ends: Mapping[str, socket.socket]
+    ends: Mapping[str, _socket.socket]
     program: bytes
     stdio: tuple[int, int, int]
     note: int
@@ -105,7 +109,7 @@ def _become(command: Command) -> NoReturn:
         window = fcntl.ioctl(command.stdio[0], termios.TIOCGWINSZ, bytes(8))
         first = b"terminal %d %d %d\n" % (len(command.program), *struct.unpack("HHxxxx", window))
     command.ends["ctl"].sendall(first + command.program)
-    made = os.memfd_create(_NAME)
+    made = fcntl.fcntl(os.memfd_create(_NAME), fcntl.F_DUPFD_CLOEXEC, _NOTE + 1)  # above all that are placed
     with open(made, "wb", closefd=False) as f:
         f.write(_Relay().elf())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it may end by a signal for which others leave one
@@ -129,8 +133,10 @@ def _let_end(command: Command) -> None:
             if end is ctl:
                 told += data
             else:
-                with suppress(OSError):  # a reader that has gone
+                try:
                     os.write(copied[end], data)
+                except OSError:
+                    pass  # a reader that has gone
         if any(line.startswith(b"exited ") for line in told.split(b"\n")[:-1]):
             left = 0.0
 
@@ -204,7 +210,7 @@ class _Relay(Assembler):
         self.load("rax", self._word, 4)
         self.compare("rax", 0)
         self.jump("told", "different")
-        self.syscall(_SHUTDOWN, _IN, socket.SHUT_RDWR)
+        self.syscall(_SHUTDOWN, _IN, _socket.SHUT_RDWR)
         self._wait_for_ever()
         self.label("told")
 
@@ -245,7 +251,7 @@ class _Relay(Assembler):
     def _copy(self, source: int, nothing: str, gone: str) -> None:
         """Copy what is there. A reader that has gone ends nothing but the copying."""
         more, copied = self.fresh("more"), self.fresh("copied")
-        self.syscall(_RECVFROM, source, self._buffer, _CHUNK, socket.MSG_DONTWAIT, 0, 0)
+        self.syscall(_RECVFROM, source, self._buffer, _CHUNK, _socket.MSG_DONTWAIT, 0, 0)
         self.compare("rax", -errno.EAGAIN)
         self.jump(nothing, "equal")
         self.compare("rax", 0)
@@ -276,7 +282,7 @@ class _Relay(Assembler):
         self.move("rbp", 0)
         self.jump(after)
         self.label("send")
-        self.syscall(_SENDTO, _IN, "r13", "rbp", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, 0, 0)
+        self.syscall(_SENDTO, _IN, "r13", "rbp", _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL, 0, 0)
         self.compare("rax", -errno.EAGAIN)
         self.jump("full", "equal")
         self.compare("rax", 0)
@@ -295,7 +301,7 @@ class _Relay(Assembler):
 
     def _listen(self, begun: str) -> None:
         """Take a byte of what the guest says; goes to `begun` unless it has told how the app ended."""
-        self.syscall(_RECVFROM, _CTL, self._word, 1, socket.MSG_DONTWAIT, 0, 0)
+        self.syscall(_RECVFROM, _CTL, self._word, 1, _socket.MSG_DONTWAIT, 0, 0)
         self.compare("rax", -errno.EAGAIN)
         self.jump(begun, "equal")
         self.compare("rax", 0)

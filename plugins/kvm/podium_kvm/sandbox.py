@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
-import signal
-import socket
 import termios
 import time
 import tty
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Self
 
 from podium.errors import Failed
 from podium.linux import caps, cgroup, procs, signals
 from podium.linux.procs import Process
-from podium.net.tap import Tap
 from podium.sandbox import plugin_log
 from podium.sandbox.console import ConsolePump
 from podium.sandbox.launch import Launch
@@ -25,6 +21,16 @@ from podium_kvm import program, relay, sharing
 from podium_kvm.files import connect, folder, listen
 from podium_kvm.machine import STREAMS, Machine, arguments
 from podium_kvm.status import StatusPort
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn, Self
+
+    from podium.net.tap import Tap
+else:
+    import _signal as signal
 
 BOOT_TIMEOUT = 120.0  # seconds, where nothing is configured
 _CGROUP = "_sandbox"  # no app's name: those have no underscore
@@ -53,7 +59,7 @@ class KvmSandbox:
         self._kernel = kernel
         self._images = images
         self._taps = taps
-        self._ends: dict[str, dict[str, socket.socket]] = {}
+        self._ends: dict[str, dict[str, _socket.socket]] = {}
         self._notes: dict[str, int] = {}  # files in memory in which relays leave word, by app
         self._begun: set[str] = set()  # apps of which a command was started
         self._command = -1
@@ -111,7 +117,7 @@ class KvmSandbox:
         """See `podium.types.LastingSandbox`."""
         made = cls(pod)
         for app, ends in record["ends"].items():
-            made._ends[app] = {name: socket.socket(fileno=fd) for name, fd in ends.items()}
+            made._ends[app] = {name: _socket.socket(fileno=fd) for name, fd in ends.items()}
         made._begun = set(made._ends)
         made._notes, made._command = dict(record["notes"]), record["command"]
         made._pid, made._virtiofsd = record["qemu"], record["virtiofsd"]
@@ -139,8 +145,8 @@ class KvmSandbox:
             Failed: QEMU ended, or the guest said nothing in time; with the console's last lines.
         """
         at = folder(self._pod)
-        inside: list[tuple[str, socket.socket]] = []
-        status, status_end = socket.socketpair()
+        inside: list[tuple[str, _socket.socket]] = []
+        status, status_end = _socket.socketpair()
         self._supervisor = supervisor
         self._said = PluginPump()
         self._status = StatusPort(status)
@@ -150,9 +156,9 @@ class KvmSandbox:
             self._ends[app.name] = {}
             self._notes[app.name] = os.memfd_create(f"podium-{app.name}")
             for stream in STREAMS:
-                self._ends[app.name][stream], end = socket.socketpair()
+                self._ends[app.name][stream], end = _socket.socketpair()
                 inside.append((f"{app.name}.{stream}", end))
-        console, console_end = socket.socketpair()
+        console, console_end = _socket.socketpair()
         self._console = ConsolePump(self._pod.dir, console)
         self._command = os.open(os.path.join(at, "ctl"), os.O_RDWR | os.O_CLOEXEC)
         files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (self._kernel, f"{at}/initrd")]
@@ -161,7 +167,8 @@ class KvmSandbox:
         os.chown(disk, user_of(self._pod), user_of(self._pod))
         files.append(os.open(disk, os.O_RDWR | os.O_CLOEXEC))
         shared = self._share()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as qmp:
+        qmp = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
             listen(qmp, at, "qmp")
             kept = [*(end.fileno() for _, end in inside), console_end.fileno(), qmp.fileno(), self._command, *files]
             kept += [tap.fd for tap in self._taps]
@@ -185,6 +192,8 @@ class KvmSandbox:
                 shared=None if shared is None else shared.fileno(),
             )
             self._start(arguments(machine), kept)
+        finally:
+            qmp.close()
         self._said.started()
         for _, end in inside:
             end.close()
@@ -195,19 +204,22 @@ class KvmSandbox:
             os.close(fd)
         self._wait_boot(self._pod.settings.get("boot-timeout", BOOT_TIMEOUT))
 
-    def _share(self) -> socket.socket | None:
+    def _share(self) -> _socket.socket | None:
         """Start virtiofsd if the pod has volumes; returns QEMU's end."""
         if not any(app.mounts for app in self._pod.apps):
             return None
         assert self._said is not None
         at = f"{self._pod.cgroup}/{_CGROUP}"
         cgroup.create(at)
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listening:
+        end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        listening = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
             listen(listening, folder(self._pod), "fs")
             connect(end, folder(self._pod), "fs")
             os.unlink(os.path.join(folder(self._pod), "fs"))
             self._virtiofsd = sharing.start(self._pod, listening, at, self._said.app_end)
+        finally:
+            listening.close()
         return end
 
     def _start(self, argv: list[str], kept: list[int]) -> None:
@@ -296,7 +308,7 @@ class KvmSandbox:
 
     def start(self, app: App, launch: Launch, stdio: tuple[int, int, int], *, terminal: bool = False) -> int:
         """Start a command into the guest; returns the pid of the process that stands for it."""
-        made = program.build(launch._replace(cgroup=app.name), terminal=terminal)
+        made = program.build(launch._replace(cgroup=app.name), app.name, terminal=terminal, whole=True)
         note = self._notes[app.name]
         killed = app.name in self._begun and not os.pread(note, 1, 0)
         self._begun.add(app.name)

@@ -6,19 +6,22 @@ cgroup, ends when QEMU closes its socket, and dies with the supervisor. So the h
 
 from __future__ import annotations
 
+import _socket
 import os
 import resource
-import shlex
-import shutil
-import signal
-import socket
-import subprocess
-from typing import NoReturn
 
 from podium.errors import HostLacks
-from podium.linux import cgroup, mount, procs, signals
+from podium.linux import cgroup, mount, procs, programs, signals
 from podium.sandbox import volumes
 from podium.types import Mount, Pod
+from podium_kvm.shell import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn
+else:
+    import _signal as signal
 
 _NAMES = ("virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd")  # Debian 13's is in none of PATH's folders
 _SHARED = "shared"
@@ -27,7 +30,7 @@ INSTALL = "apt-get install virtiofsd (Debian 12: qemu-system-common)"
 
 def program() -> str | None:
     """Path of virtiofsd."""
-    return next((path for path in map(shutil.which, _NAMES) if path), None)
+    return next((path for path in map(programs.find, _NAMES) if path), None)
 
 
 def check(pod: Pod) -> None:
@@ -47,11 +50,11 @@ def script(pod: Pod) -> list[str]:
     lines = ["share"] if any(app.mounts for app in pod.apps) else []
     for app in pod.apps:
         for wanted in sorted(app.mounts, key=lambda m: m.target.count("/")):
-            lines.append(f"show {app.name} /{_SHARED}/{_name(pod, wanted)} {shlex.quote(wanted.target)}")
+            lines.append(f"show {app.name} /{_SHARED}/{_name(pod, wanted)} {quoted(wanted.target)}")
     return lines
 
 
-def start(pod: Pod, listening: socket.socket, cgroup_path: str, said: int) -> int:
+def start(pod: Pod, listening: _socket.socket, cgroup_path: str, said: int) -> int:
     """Start virtiofsd on a listening socket, in a cgroup that is there; returns its pid. `said`: where it prints to."""
     found = _needed()
     parent = os.getpid()
@@ -63,7 +66,7 @@ def start(pod: Pod, listening: socket.socket, cgroup_path: str, said: int) -> in
     return pid
 
 
-def _become_virtiofsd(pod: Pod, found: str, listening: socket.socket, cgroup_path: str, parent: int) -> NoReturn:
+def _become_virtiofsd(pod: Pod, found: str, listening: _socket.socket, cgroup_path: str, parent: int) -> NoReturn:
     """The child's side of the fork. What virtiofsd says goes to the pod's plugin.log."""
     try:
         cgroup.enter(cgroup_path)
@@ -76,7 +79,7 @@ def _become_virtiofsd(pod: Pod, found: str, listening: socket.socket, cgroup_pat
         for app in pod.apps:
             for wanted in app.mounts:
                 _place(pod, wanted, at)
-        listening.set_inheritable(True)
+        os.set_inheritable(listening.fileno(), True)
         signals.reset()
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -107,6 +110,8 @@ def arguments(found: str, version: str, fd: int, at: str) -> list[str]:
 
 
 def _version(found: str) -> str:
+    import subprocess
+
     asked = [found, "--version"]
     return subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+import _socket
 
 from podium.types import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Self
 
 _LONGEST = 1024  # bytes of a line; what a guest says in one that is longer is not listened to
 
@@ -18,7 +21,7 @@ class StatusPort:
         booted: it has said `boot`.
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: _socket.socket) -> None:
         self.booted = False
         self._end = end
         self._supervisor: Supervisor
@@ -35,7 +38,7 @@ class StatusPort:
     @classmethod
     def taken_over(cls, record: Mapping[str, Any]) -> Self:
         """See `podium.types.LastingSandbox`."""
-        made = cls(socket.socket(fileno=record["end"]))
+        made = cls(_socket.socket(fileno=record["end"]))
         made.booted, made._rest = record["booted"], record["rest"].encode("latin-1")
         return made
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from podium.errors import BadInput, HostLacks
+from podium.errors import BadInput
+from podium.linux.programs import needed
 from podium.types import App
 
 OWN_FOLDERS = ("/proc", "/sys", "/dev")  # nspawn makes them
@@ -17,7 +16,7 @@ def check(apps: tuple[App, ...]) -> None:
         HostLacks: a program is not installed.
         BadInput: a volume is to be where the app could not see it.
     """
-    _program("systemd-nspawn", "systemd-container")
+    needed("systemd-nspawn", "systemd-container")
     busybox()
     for app in apps:
         for m in app.mounts:
@@ -31,12 +30,4 @@ def check(apps: tuple[App, ...]) -> None:
 
 def busybox() -> str:
     """Path of a static busybox, the placeholder's program. Raises HostLacks."""
-    return _program("busybox", "busybox-static")
-
-
-def _program(name: str, package: str) -> str:
-    for folder in os.get_exec_path():  # as shutil.which, whose import takes 3 ms
-        path = os.path.join(folder, name)
-        if os.access(path, os.X_OK):
-            return path
-    raise HostLacks(f"{name} is not installed", hint=f"apt-get install {package}", subject=name)
+    return needed("busybox", "busybox-static")
