@@ -13,6 +13,7 @@ from podium.format import ensure
 from podium.paths import DataDir
 from podium.sandbox import kernels
 from podium_kvm import initrd, sharing
+from podium_kvm.machine import APPEND
 
 _MEMORY = 1536  # MiB
 _CPUS = 2
@@ -116,7 +117,7 @@ def _qemu(vmlinux: str, image: str, disk: str, console: str, output: str, sock: 
         *("-m", str(_MEMORY), "-smp", str(_CPUS), "-object", f"memory-backend-memfd,id=mem,size={_MEMORY}M,share=on"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", vmlinux, "-initrd", image),
-        *("-append", "console=ttyS0 quiet panic=-1 cryptomgr.notests cgroup_no_v1=all mitigations=off"),
+        *("-append", f"{APPEND} cgroup_no_v1=all mitigations=off"),
         *("-serial", f"file:{console}", "-serial", f"file:{output}"),
         *("-drive", f"if=none,id=disk,format=raw,file={disk},cache=writeback", "-device", "virtio-blk-pci,drive=disk"),
         *("-chardev", f"socket,id=shared,path={sock}", "-device", "vhost-user-fs-pci,chardev=shared,tag=shared"),
