@@ -77,7 +77,7 @@ def test_the_next_debian_s_qemu_virtiofsd_and_kernel(box: Podium, test_dir: str,
     )
     uuid = podium.out(
         *("run", "--detach", "--stage1", "kvm", "--net", "default", "--volume", f"h,kind=host,source={source}"),
-        *("--volume", f"r,kind=host,source={source},readOnly=true", "--volume", "e,kind=empty,mode=1750,uid=7,gid=8"),
+        *("--volume", f"r,kind=host,source={source},readOnly=true", "--volume", "e,kind=empty,mode=1755,uid=7,gid=8"),
         *("--volume", "t,kind=tmpfs,size=1M"),
         *shell("a", f"{try_ro}; {share}; trap 'exit 42' TERM; while :; do sleep 0.1; done",
                *("--mount", "volume=h,target=/h", "--mount", "volume=r,target=/r", "--mount", "volume=e,target=/e"),
@@ -99,7 +99,7 @@ def test_the_next_debian_s_qemu_virtiofsd_and_kernel(box: Podium, test_dir: str,
     assert entered.stdout.split() == ["in", "1000"]
     podium("stop", uuid)
     ended = Ended(podium, uuid)
-    assert ended.printed["a"] == ["refused", "1750.7.8", "of the host", "0"], ended.complained
+    assert ended.printed["a"] == ["refused", "1755.7.8", "of the host", "0"], ended.complained
     assert ended.printed["b"] == ["x", "full-1"], ended.complained
     assert (ended.apps["a"]["exit_code"], ended.apps["b"]["signal"]) == (42, "SIGTERM")
     assert sorted(os.listdir(source)) == ["file", "new"]
