@@ -29,7 +29,6 @@ from podium_kvm.machine import arguments as qemu_arguments
 BUDGET_RUN, BUDGET_ENTER, BUDGET_IDLE, BUDGET_MEMORY = 1.15, 150, 3.0, 6.0
 _KVM = ("--stage1", "kvm", "--net", "none")
 _IDLE = 10.0  # seconds
-_PAUSE = 0.3  # seconds: a killed QEMU gives its memory back after its caller has ended
 _FOREVER = ("--exec", "/bin/sleep", "--", "100000")
 
 
@@ -43,7 +42,7 @@ def main() -> None:
             "qemu alone, to its first output": _bare(data),
             "podium run": podium(data, "run", *_KVM, "bench"),
         }
-        taken = in_turns(commands, args.rounds, _PAUSE)
+        taken = in_turns(commands, args.rounds)
         print("podium run --stage1 kvm --net none IMAGE (/bin/true)")
         show(taken)
         verdict("of bare QEMU", median(taken["podium run"]) / median(taken[next(iter(taken))]), BUDGET_RUN, " ×")

@@ -36,9 +36,13 @@ def _import(host: Host) -> tuple[str, ...]:
     return ("image", "import", host.another_rootfs(), "--name", "other", "--exec", "/bin/true")
 
 
-def _first_prepare(host: Host) -> tuple[str, ...]:
-    for words in (GC, IMAGE_GC):  # so it makes a pin
+def _without_pins(host: Host) -> None:
+    for words in (GC, IMAGE_GC):
         host.forked(*words)
+
+
+def _first_prepare(host: Host) -> tuple[str, ...]:
+    _without_pins(host)
     return ("prepare", *FLY, *TRUE)
 
 
@@ -54,7 +58,14 @@ def _gc_nspawn(host: Host) -> tuple[str, ...]:
 
 
 def _image_gc(host: Host) -> tuple[str, ...]:
+    _without_pins(host)
     host.unnamed()
+    return IMAGE_GC
+
+
+def _image_gc_of_a_pin(host: Host) -> tuple[str, ...]:
+    _without_pins(host)
+    host.forked("rm", host.prepare())
     return IMAGE_GC
 
 
@@ -75,6 +86,7 @@ CASES = {
     "gc": Case(_gc, 3),
     "gc_nspawn": Case(_gc_nspawn),
     "image_gc": Case(_image_gc, 3),
+    "image_gc_of_a_pin": Case(_image_gc_of_a_pin),
 }
 
 

@@ -157,8 +157,8 @@ def test_17_power_is_lost_at_any_moment(mains: Mains) -> None:
     wrong = []
     row = f"power lost at a random moment{mains.kind}"
     done = 0
-    for number in sweep.todo(row, range(MOMENTS), MOMENTS):
-        chance = random.Random(RANDOM * 1000 + number)
+    for number in sweep.todo(row, range(RANDOM * 1000, RANDOM * 1000 + MOMENTS), MOMENTS):
+        chance = random.Random(number)
         name, act = chance.choice([*ACTS.items()])
         moment = chance.uniform(0.05, 0.6)
         process = mains.host.podium.start(*act(mains.host), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -166,7 +166,7 @@ def test_17_power_is_lost_at_any_moment(mains: Mains) -> None:
         faults = mains.lost()
         process.wait()
         wrong += [f"{number}: {name} after {moment:.3f} s: {faults}"] if faults else []
-        sweep.record(row, f"{RANDOM}.{number}", "\n".join(faults) or None)
+        sweep.record(row, number, "\n".join(faults) or None)
         done += 1
     if isinstance(mains.disk, VolatileDisk) and done >= 3:
         assert mains.disk.flushes > done and mains.disk.unflushed, "nothing was at stake"

@@ -41,13 +41,17 @@ def planned(name: str, shapes: list[str], in_ci: int) -> Iterator[Injection]:
     """
     times = Counter(shapes)
     calls = [Call(shape, number) for shape, last in times.items() for number in sorted({1, last})]
+    rows = {}
     for index, (what, error) in enumerate(WRONG.items()):
         # Nothing but what makes a descriptor can say that there are too many.
         able = [call for call in calls if what != "EMFILE" or call.name in OPENS]
         if not sweep.LONG:
             able = able[index :: len(WRONG)]  # each kind of fault meets other calls, where it can't meet all
         row = f"{what} in a call of {name.replace('_', ' ')}"
-        yield from sweep.todo(row, [Injection(row, Fault(call, error)) for call in able], in_ci)
+        rows[row] = [Injection(row, Fault(call, error)) for call in able]
+        sweep.plan(row, len(able))
+    for row, injections in rows.items():
+        yield from sweep.todo(row, injections, in_ci)
 
 
 def complaint(done: Traced, injection: Injection) -> str | None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # A file that lines are added to; set by the script. Without it, the tests take a sample that a CI run has time for.
 TABLE = os.environ.get("SWEEP_TABLE")
@@ -22,6 +22,12 @@ _ENDS = time.monotonic() + float(os.environ.get("SWEEP_SECONDS", "inf"))
 T = TypeVar("T")
 
 
+def plan(what: str, number: int) -> None:
+    """Tell the table how many things there are to do."""
+    if LONG:
+        _write(what=what, all=number)
+
+
 def todo(what: str, all: Sequence[T], in_ci: int) -> Iterator[T]:
     """What of `all` is to be done now, each a row's `which` when it is made a string.
 
@@ -31,7 +37,7 @@ def todo(what: str, all: Sequence[T], in_ci: int) -> Iterator[T]:
     if not LONG:
         yield from _sample(all, in_ci)
         return
-    _write(what=what, all=len(all))
+    plan(what, len(all))
     for each in all[FIRST::EVERY]:
         if (what, str(each)) in _done():
             continue
@@ -57,13 +63,13 @@ def over() -> bool:
 
 def whole(test: str) -> bool:
     """Whether the table has all that a test does."""
-    return LONG and ("", _share(test)) in _done()
+    return LONG and _share(test) in _whole()
 
 
-def done(test: str) -> None:
-    """A test has done all that it has to do, and found nothing wrong."""
+def begun(test: str, *, whole: bool) -> None:
+    """There is that test; `whole`: it has done all that it has to do, and found nothing wrong."""
     if LONG:
-        _write(what="", which=_share(test), fault=None)
+        _write(test=_share(test), whole=whole)
 
 
 def _share(test: str) -> str:
@@ -79,14 +85,24 @@ def _sample(all: Sequence[T], number: int) -> list[T]:
 
 
 @cache
+def _whole() -> set[str]:
+    """The tests that have done all."""
+    return {line["test"] for line in _lines() if line.get("whole")}
+
+
+@cache
 def _done() -> set[tuple[str, str]]:
     """What the table had as done and found right when we began."""
     done = set[tuple[str, str]]()
-    with open(TABLE or os.devnull, encoding="utf-8") as f:
-        for line in map(json.loads, f):
-            if "which" in line:
-                (done.add if line["fault"] is None else done.discard)((line["what"], line["which"]))
+    for line in _lines():
+        if "which" in line:
+            (done.add if line["fault"] is None else done.discard)((line["what"], line["which"]))
     return done
+
+
+def _lines() -> list[dict[str, Any]]:
+    with open(TABLE or os.devnull, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
 
 
 def _write(**line: object) -> None:

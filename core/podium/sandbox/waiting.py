@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from podium.sandbox.console import ConsolePump
-    from podium.sandbox.plugin_log import PluginPump
     from podium.types import RemoteSandbox
 else:
     import _signal as signal
@@ -50,7 +49,7 @@ class Waiting:
         keys: the input of the caller's terminal has not ended.
         pumps: the apps' pumps that have a writer left, by app.
         remote: a sandbox with pumps of its own; None at rest.
-        of_remote: those of its pumps that are copied at rest.
+        consoles: those of its pumps that are copied at rest.
         called: at rest, there is something for another of its pumps.
     """
 
@@ -62,7 +61,7 @@ class Waiting:
         self.keys = True
         self.pumps: Sequence[list[Pump]] = ()
         self.remote: RemoteSandbox | None = None
-        self.of_remote: list[ConsolePump | PluginPump] = []
+        self.consoles: Sequence[ConsolePump] = ()
         self.called = False
         self._others: Sequence[int] = ()
 
@@ -76,7 +75,7 @@ class Waiting:
             The signals that are to be heeded, whether the caller is gone.
         """
         pumps = {pump.fileno(): (of_app, pump) for of_app in self.pumps for pump in of_app}
-        of_sandbox = self.of_remote if self.remote is None else self.remote.pumps
+        of_sandbox = self.consoles if self.remote is None else self.remote.pumps
         own = {pump.fileno(): pump for pump in of_sandbox if pump.fileno() >= 0}
         listening, terminal = self.readiness.filenos(), self.terminal
         watched = [self.wake, *pumps, *own, *self._others, *listening]
@@ -136,15 +135,13 @@ class Waiting:
 
     def _remote_handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
         if self.remote is None:
-            return {"consoles": [], "said": [], "others": []}
+            return {"consoles": [], "others": []}
         from podium.sandbox.console import ConsolePump
-        from podium.sandbox.plugin_log import PluginPump
 
         pumps = self.remote.pumps
         return {
             "consoles": [pump.handed_on(keep) for pump in pumps if isinstance(pump, ConsolePump)],
-            "said": [pump.handed_on(keep) for pump in pumps if isinstance(pump, PluginPump)],
-            "others": [keep(pump.fileno()) for pump in pumps if not isinstance(pump, ConsolePump | PluginPump)],
+            "others": [keep(pump.fileno()) for pump in pumps if not isinstance(pump, ConsolePump)],
         }
 
     @classmethod
@@ -158,16 +155,12 @@ class Waiting:
         if record["consoles"]:
             from podium.sandbox.console import ConsolePump
 
-            made.of_remote += [ConsolePump.taken_over(console) for console in record["consoles"]]
-        if record["said"]:
-            from podium.sandbox.plugin_log import PluginPump
-
-            made.of_remote += [PluginPump.taken_over(said) for said in record["said"]]
+            made.consoles = [ConsolePump.taken_over(console) for console in record["consoles"]]
         return made
 
     def serve(self, remote: RemoteSandbox | None) -> None:
         """Copy the pumps of a remote sandbox itself, no more what was copied at rest."""
-        self.remote, self.of_remote, self._others = remote, [], ()
+        self.remote, self.consoles, self._others = remote, (), ()
 
 
 def _pumps(records: list[dict[str, Any]]) -> list[Pump]:
