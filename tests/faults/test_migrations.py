@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -19,8 +20,9 @@ from podium.store import index, migrating, migrations
 from support import cleanup, sweep, tracer
 from support.command import Podium
 from support.damage import Answer, podium_forked
-from support.injections import on_copies
+from support.injections import on_copies, traced
 from support.old_data import alone, unpack
+from support.tracer import Call, Fault
 
 POINTS = ("backup", "begin-2", "applied-2", "format-2", "index-2")
 
@@ -165,6 +167,16 @@ def test_23_a_call_of_a_migration_fails(unpacked: str, podium: Podium) -> None:
     whole = listed()
     faults = on_copies("migrate", podium, ("migrate",), 1, copy)
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.skipif(not tracer.SUPPORTED, reason="the tracer knows the registers of x86_64 alone")
+def test_23_an_index_that_can_not_be_written_is_told_of(old: DataDir, podium: Podium) -> None:
+    fault = Fault(Call("migrate:format-N openat /index.db-journal", 1), errno.ENOSPC)
+    with traced(podium, ("migrate",), fault) as done:
+        assert done.code == 1
+    assert done.hit() is not None and f"{old.index} can't be migrated" in done.err and "internal" not in done.err
+    podium("migrate")
+    assert index.schema(old) == migrations.VERSION
 
 
 def test_26_any_command_may_come_first(old: DataDir, podium: Podium, test_dir: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,10 @@ from podium.testing.checks.leaks import reached
 from support import sweep, tracer
 from support.command import Podium
 from support.damage import podium_forked
-from support.injections import on_copies
+from support.injections import on_copies, traced
 from support.snapshot import Scope
 from support.store_damage import CASES, content
+from support.tracer import Call, Fault
 
 FLY = ("--stage1", "fly", "--net", "host")
 AT_ONCE = (
@@ -118,3 +120,14 @@ def test_the_index_is_that_of_the_records_after_it(damaged: str, podium: Podium)
     podium("fsck", "--repair")
     assert index.fault(data) is None
     assert [image["name"] for image in podium.json("image", "list")["images"]] == ["box"]
+
+
+@pytest.mark.skipif(not tracer.SUPPORTED, reason="the tracer knows the registers of x86_64 alone")
+@pytest.mark.parametrize("what", ["/blobs/shaN/N", "/images/N.json"])
+def test_28_what_can_not_be_opened_for_a_moment_stays_in_its_place(podium: Podium, busybox_oci: str, what: str) -> None:
+    podium("image", "import", busybox_oci, "--name", "box")
+    with traced(podium, ("fsck", "--repair"), Fault(Call(f"start openat {what}", 1), errno.EMFILE)) as done:
+        assert done.code == 6
+    assert done.hit() is not None
+    assert podium.json("fsck")["findings"] == []
+    podium("image", "verify")

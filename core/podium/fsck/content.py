@@ -10,12 +10,15 @@ from podium.errors import Corrupt
 from podium.fsck.lost import Lost, is_temporary, names
 from podium.fsck.podfolders import Pods
 from podium.fsck.report import Report
+from podium.records import Unreadable
 from podium.sandbox import derived
 from podium.store import blobs, locks, trees
 from podium.store.image import PREFIX, Image, read_record
 from podium.store.store import Store
 from podium.store.workspace import Workspace
 
+# What can't be read may be whole: too many files are open, say. Then it stays in its place.
+READ_AGAIN = "see why it can't be read, then run 'podium fsck' again; if the disk is broken, import the image again"
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -62,7 +65,9 @@ class Content:
         except Corrupt as e:
             self._sure = False
             advice = "import the image again; pods that were prepared from it are not affected"
-            self._report.add("image-damaged", digits, e.message, advice, fix=lambda: self._lost.move(path), mends=False)
+            kept = isinstance(e, Unreadable) and os.path.isfile(path) and not os.path.islink(path)
+            fix = None if kept else partial(self._lost.move, path)
+            self._report.add("image-damaged", digits, e.message, READ_AGAIN if kept else advice, fix=fix, mends=False)
             return
         self.images[image.id] = image
         from podium.quickjson import dumps
@@ -84,7 +89,11 @@ class Content:
             if digest not in needed and self._sure:
                 self._leftover("blob-orphan", digest, f"no image needs blob {digest}")
                 continue
-            fault = blobs.fault(self._data, digest, needed.get(digest, -1 if not os.path.exists(path) else _size(path)))
+            size, kept = needed.get(digest, -1 if not os.path.exists(path) else _size(path)), False
+            try:
+                fault = blobs.damage(self._data, digest, size)
+            except OSError as e:
+                fault, kept = f"blob {digest} can't be read: {e.strerror}", os.path.isfile(path)
             if fault is None:
                 continue
             self._broken.update(i.id for i in users)
@@ -94,8 +103,8 @@ class Content:
                 "blob-missing" if missing else "blob-altered",
                 digest,
                 f"{fault}; needed by {called}",
-                f"import {called} again; pods that were prepared from it are not affected",
-                fix=None if missing else partial(self._lost.move, path),
+                READ_AGAIN if kept else f"import {called} again; pods that were prepared from it are not affected",
+                fix=None if missing or kept else partial(self._lost.move, path),
                 mends=False,
             )
 

@@ -122,6 +122,18 @@ def digest_of(f: IO[bytes]) -> str:
 def fault(data: DataDir, digest: str, size: int) -> str | None:
     """What is wrong with a stored blob, all of which is read; None if nothing is."""
     try:
+        return damage(data, digest, size)
+    except OSError as e:
+        return f"blob {digest} can't be read: {e.strerror}"
+
+
+def damage(data: DataDir, digest: str, size: int) -> str | None:
+    """The same, where a blob that can't be read need not be damaged.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    try:
         with open(data.blob(digest.removeprefix(PREFIX)), "rb") as f:
             found_size = os.fstat(f.fileno()).st_size
             if found_size != size:
@@ -129,6 +141,4 @@ def fault(data: DataDir, digest: str, size: int) -> str | None:
             found = digest_of(f)
     except FileNotFoundError:
         return f"blob {digest} is missing"
-    except OSError as e:
-        return f"blob {digest} can't be read: {e.strerror}"
     return None if found == digest else f"blob {digest} is altered: its digest is {found}"

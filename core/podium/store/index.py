@@ -205,7 +205,16 @@ def migrate(data: DataDir) -> list[int]:
 
     Raises:
         InUse: somebody reads the index all the time.
+        PodiumError: it can't be written.
     """
+    try:
+        return _migrate(data)
+    except sqlite3.Error as e:
+        hint = "see whether the disk is full or read-only; podium works without the index; try 'podium migrate' again"
+        raise PodiumError(f"{data.index} can't be migrated: {e}", hint=hint, subject=data.index) from None
+
+
+def _migrate(data: DataDir) -> list[int]:
     reached = []
     version = schema(data)
     if version is None or version >= VERSION:
@@ -241,7 +250,7 @@ def renew(data: DataDir) -> None:
     """`migrate`, for a command that came for something else; an older podium may have made the index anew."""
     try:
         migrate(data)
-    except (InUse, sqlite3.Error):
+    except PodiumError:
         pass  # it is only a cache
 
 
