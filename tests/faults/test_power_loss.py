@@ -234,3 +234,38 @@ def test_17_what_has_been_said_to_be_done_outlives_a_loss_of_power(mains: Mains)
     uuid = mains.host.podium.out(*_prepare(mains.host))
     assert mains.pods() == {uuid}
     mains.host.podium("rm", uuid)
+
+
+@pytest.mark.parametrize("disk", [VolatileDisk], indirect=True)
+def test_17_what_a_plugin_made_for_a_prepared_pod_outlives_a_loss_of_power(mains: Mains) -> None:
+    uuid = mains.host.podium.out("prepare", "--stage1", "kvm", "--net", "none", *TRUE)
+    before = _contents(mains.host.podium.dir, uuid)
+    assert {"initrd", "rw"} <= {os.path.basename(path) for path in before}
+    mains.disk.lose_power()
+    with mains.disk.afterwards() as folder:
+        assert _contents(os.path.join(folder, "data"), uuid) == before
+
+
+def _contents(data: str, uuid: str) -> dict[str, list[bytes]]:
+    """Path in the pod → what the file holds, without what is a hole or zero."""
+    pod = os.path.join(data, "pods", "prepared", uuid)
+    found = {}
+    for folder, _, names in os.walk(os.path.join(pod, "stage1")):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                found[os.path.relpath(path, pod)] = _extents(path)
+    return found
+
+
+def _extents(path: str) -> list[bytes]:
+    held, end = [], 0
+    with open(path, "rb") as file:
+        while end < os.path.getsize(path):
+            try:
+                begin = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:
+                break
+            end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            held += [page for at in range(begin, end, 4096) if (page := os.pread(file.fileno(), 4096, at)).strip(b"\0")]
+    return held

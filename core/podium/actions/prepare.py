@@ -85,6 +85,8 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
         for note in made.get("notes", ()) if isinstance(made, dict) else ():
             print(f"podium: {note}", file=sys.stderr)
         trace("prepare:plugin-done")
+        if not to_run:
+            _sync_made(pod)
         pod = lifecycle.move(data, pod, PREPARED, durable=not to_run)
         trace("prepare:prepared")
         if not to_run:  # else its supervisor logs this event too, in a moment, or gc does
@@ -363,3 +365,10 @@ def _sync_folders(context: Context, pod: PodRef) -> None:
 
     for folder in (pod.path, context.data.phase(PREPARE), context.data.phase(EMBRYO)):
         fsync_dir(folder)
+
+
+def _sync_made(pod: PodRef) -> None:
+    """Have what the plugin made outlive a power failure as well, so that the pod can be run after one."""
+    from podium.linux.files import fsync_below
+
+    fsync_below(pod.path)

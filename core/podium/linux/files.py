@@ -17,6 +17,22 @@ def fsync_dir(path: str) -> None:
         os.close(fd)
 
 
+def fsync_below(path: str) -> None:
+    """Makes folder `path` with all files and folders in it outlive a crash; links are not followed."""
+    for name in os.listdir(path):
+        each = os.path.join(path, name)
+        mode = os.lstat(each).st_mode
+        if stat.S_ISDIR(mode):
+            fsync_below(each)
+        elif stat.S_ISREG(mode):
+            fd = os.open(each, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    fsync_dir(path)
+
+
 class Writing:
     """A file that is written under another name, and put in its place by `finish`; else nothing is left of it.
 
