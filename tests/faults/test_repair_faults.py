@@ -123,9 +123,10 @@ def test_the_index_is_that_of_the_records_after_it(damaged: str, podium: Podium)
 
 
 @pytest.mark.skipif(not tracer.SUPPORTED, reason="the tracer knows the registers of x86_64 alone")
-@pytest.mark.parametrize("what", ["/blobs/shaN/N", "/images/N.json"])
+@pytest.mark.parametrize("what", ["/blobs/shaN/N", "/images/N.json", "/stageN/shaN-N/pin.json"])
 def test_28_what_can_not_be_opened_for_a_moment_stays_in_its_place(podium: Podium, busybox_oci: str, what: str) -> None:
     podium("image", "import", busybox_oci, "--name", "box")
+    podium("prepare", *FLY, "box", "--exec", "/bin/true")
     with traced(podium, ("fsck", "--repair"), Fault(Call(f"start openat {what}", 1), errno.EMFILE)) as done:
         assert done.code == 6
     assert done.hit() is not None

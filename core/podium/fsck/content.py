@@ -9,7 +9,7 @@ from podium.appc.salvage import describe
 from podium.errors import Corrupt
 from podium.fsck.lost import Lost, is_temporary, names
 from podium.fsck.podfolders import Pods
-from podium.fsck.report import Report
+from podium.fsck.report import READ_AGAIN, Report
 from podium.records import Unreadable
 from podium.sandbox import derived
 from podium.store import blobs, locks, trees
@@ -17,8 +17,7 @@ from podium.store.image import PREFIX, Image, read_record
 from podium.store.store import Store
 from podium.store.workspace import Workspace
 
-# What can't be read may be whole: too many files are open, say. Then it stays in its place.
-READ_AGAIN = "see why it can't be read, then run 'podium fsck' again; if the disk is broken, import the image again"
+_READ_AGAIN = f"{READ_AGAIN}; if the disk is broken, import the image again"
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -67,7 +66,7 @@ class Content:
             advice = "import the image again; pods that were prepared from it are not affected"
             kept = isinstance(e, Unreadable) and os.path.isfile(path) and not os.path.islink(path)
             fix = None if kept else partial(self._lost.move, path)
-            self._report.add("image-damaged", digits, e.message, READ_AGAIN if kept else advice, fix=fix, mends=False)
+            self._report.add("image-damaged", digits, e.message, _READ_AGAIN if kept else advice, fix=fix, mends=False)
             return
         self.images[image.id] = image
         from podium.quickjson import dumps
@@ -103,7 +102,7 @@ class Content:
                 "blob-missing" if missing else "blob-altered",
                 digest,
                 f"{fault}; needed by {called}",
-                READ_AGAIN if kept else f"import {called} again; pods that were prepared from it are not affected",
+                _READ_AGAIN if kept else f"import {called} again; pods that were prepared from it are not affected",
                 fix=None if missing or kept else partial(self._lost.move, path),
                 mends=False,
             )

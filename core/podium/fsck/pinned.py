@@ -8,8 +8,9 @@ from functools import partial
 from podium.errors import Corrupt, PluginRefused
 from podium.fsck.lost import Lost, is_temporary, names
 from podium.fsck.podfolders import Pods
-from podium.fsck.report import Report
+from podium.fsck.report import READ_AGAIN, Report
 from podium.paths import DataDir
+from podium.records import Unreadable
 from podium.stage1 import pins, registry
 
 _ADVICE = (
@@ -27,16 +28,20 @@ def check_pins(data: DataDir, report: Report, lost: Lost, pods: Pods) -> None:
             report.leftover(kind, name, f"{path} is no pin", partial(lost.move, path))
             continue
         report.count("pins")
-        fault, made = None, True
+        fault, made, readable = None, True, True
         try:
             pins.verify(data, name)
         except FileNotFoundError:
             fault, made = f"the pin {name} was never finished", False
-        except (Corrupt, OSError, KeyError, TypeError) as e:
+        except (Unreadable, OSError) as e:
+            fault, readable = f"the pin {name} can't be read: {e}", False
+        except (Corrupt, KeyError, TypeError) as e:
             fault = e.message if isinstance(e, Corrupt) else f"the pin {name} can't be read: {e}"
         if fault is None:
             continue
-        if name in pods.pins:
+        if not readable:
+            report.add("pin-damaged", name, fault, READ_AGAIN)
+        elif name in pods.pins:
             _renew(data, report, lost, pods, name, "pin-damaged", fault)
         elif made:
             report.add("pin-damaged", name, fault, "no pod needs it", fix=partial(lost.move, path))

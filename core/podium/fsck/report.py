@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "podium.fsck/1"
 
+# What can't be read may be whole: too many files are open, say. Then it stays in its place.
+READ_AGAIN = "see why it can't be read, then run 'podium fsck' again"
+
 
 class Finding(NamedTuple):
     """One thing that is not as it should be.
