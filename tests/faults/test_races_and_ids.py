@@ -174,7 +174,7 @@ def test_30_a_reused_pid_is_not_signalled(
         damage.resealed(lambda r, p=process: r.update(supervisor=p, leader=p))(f"{folder}/runtime.json")  # type: ignore[misc]
         damage.resealed(lambda r, p=process: r.update(process=p))(f"{folder}/status/srv.json")  # type: ignore[misc]
         refused = loaded("enter", uuid, "--", "true", check=125)
-        assert "does not run" in refused.stderr
+        assert "has ended" in refused.stderr
         loaded(*verb, uuid, check=None)
         assert sleeper.poll() is None, f"{verb} has killed a stranger"
         loaded("rm", "--force", uuid, check=None)
