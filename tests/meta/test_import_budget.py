@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import _signal
+import ast
 import glob
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +120,37 @@ def test_a_worker_imports_nothing_heavy_ahead(podium: Podium, stage1: str) -> No
     imported = _imported(["-c", code], podium.environment())
     assert {"pluggy", "podium.sandbox.supervisor"} <= imported
     assert imported & FORBIDDEN_FOR_RUN == set()
+
+
+_TREE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+
+
+def _used(tree: ast.Module, name: str) -> set[str]:
+    """What is asked of the module `name` when the code runs: annotations are not."""
+    annotations = {
+        each
+        for node in ast.walk(tree)
+        for place in ("annotation", "returns")
+        if (noted := getattr(node, place, None)) is not None
+        for each in ast.walk(noted)
+    }
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+        if node not in annotations
+    }
+
+
+def test_the_light_signal_module_has_all_that_is_asked_of_it() -> None:
+    """Type checkers see `signal`, so they can't tell."""
+    users = 0
+    for path in (*Path(_TREE, "core").rglob("*.py"), *Path(_TREE, "plugins").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if re.search(
+            r"^\s*(from podium\.linux\.signals import .*\bsignal\b|import _signal as signal)", text, re.MULTILINE
+        ):
+            users += 1
+            lacking = {name for name in _used(ast.parse(text), "signal") if not hasattr(_signal, name)}
+            assert not lacking, f"{path} asks the light signal for {lacking}"
+    assert users > 10

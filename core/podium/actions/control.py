@@ -22,6 +22,7 @@ from podium.errors import (
     WrongState,
 )
 from podium.events.emitter import stopping
+from podium.linux.signals import signal
 from podium.paths import DEFAULT_CGROUP
 from podium.pods import envelope as envelopes
 from podium.pods import lifecycle, status
@@ -30,13 +31,10 @@ from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Sequence
     from typing import Any
 
     from podium.linux.procs import Process
-else:
-    import _signal as signal
 
 _HELD = 2.0  # seconds that another command may have an ended pod to itself
 _END_TOGETHER = 0.5  # seconds between the kernel's ends of a command and of the app beside which it ran

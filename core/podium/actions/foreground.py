@@ -6,15 +6,12 @@ import fcntl
 import os
 
 from podium.contexts import contextmanager
-from podium.linux.signals import FORWARDED
+from podium.linux.signals import FORWARDED, signal
 from podium.stage1.client import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterator
-else:
-    import _signal as signal
 
 
 @contextmanager

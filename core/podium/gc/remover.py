@@ -12,14 +12,9 @@ from podium import errors
 from podium.errors import PodiumError
 from podium.linux.files import close_all_but
 from podium.linux.procs import die_with_parent
+from podium.linux.signals import signal
 from podium.linux.tree import remove_tree
 from podium.stage1.protocol import BrokenPeer, Channel
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import signal
-else:
-    import _signal as signal
 
 
 class Remover:

@@ -11,13 +11,8 @@ import ctypes
 import errno
 import os
 
+from podium.linux.signals import signal
 from podium.linux.syscalls import number
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import signal
-else:
-    import _signal as signal
 
 _CLONE_INTO_CGROUP = 0x200000000
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 
 from podium.linux import mount, syscalls
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import signal
-else:
-    import _signal as signal
+from podium.linux.signals import signal
 
 MOUNT_ATTR_IDMAP = 0x100000
 

@@ -10,17 +10,12 @@ from podium.appc.isolators import combine
 from podium.appc.pod_manifest import PodManifest, RuntimeApp, parse_pod
 from podium.appc.pod_manifest import Volume as AppcVolume
 from podium.errors import BadInput, Corrupt
+from podium.linux.signals import signal
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, MANIFEST, DataDir
 from podium.pods import envelope as envelopes
 from podium.quickjson import loads
 from podium.types import App, Mount, Network, Pod, Volume
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import signal
-else:
-    import _signal as signal  # without its enums
 
 
 class Kept(NamedTuple):

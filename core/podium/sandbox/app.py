@@ -13,16 +13,14 @@ import termios
 
 from podium.errors import CannotExecute, CommandNotFound, Failed, HostLacks, PodiumError
 from podium.linux import caps, cgroup, namespaces, procs, seccomp, syscalls
+from podium.linux.signals import signal
 from podium.quickjson import dumps, loads
 from podium.sandbox.launch import Launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Mapping
     from typing import NoReturn
-else:
-    import _signal as signal
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -8,19 +8,16 @@ import select
 from podium.errors import Failed, WrongState
 from podium.linux import cgroup, procs
 from podium.linux.procs import Process
-from podium.linux.signals import FORWARDED
+from podium.linux.signals import FORWARDED, signal
 from podium.pods import status
 from podium.sandbox import launch as launches
 from podium.types import EnterRequest, Ledger, Pod, StopRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Mapping
 
     from podium.sandbox.stdio import Terminal
-else:
-    import _signal as signal
 
 _KILL_TIMEOUT = 10.0  # seconds
 SHELL = ("/bin/sh",)

@@ -6,19 +6,17 @@ import os
 from _socket import socket
 
 from podium.linux import cgroup, procs
+from podium.linux.signals import signal
 from podium.pods.ledger import PodLedger
 from podium.types import NetworkSetup, Pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from typing import Any, Self
 
     from podium.net.plan import Plan
     from podium.types import Ledger
-else:
-    import _signal as signal
 
 
 class Networks:

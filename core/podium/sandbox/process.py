@@ -8,7 +8,8 @@ import time
 from podium.clock import rfc3339
 from podium.contexts import suppress
 from podium.errors import PodiumError
-from podium.linux import cgroup, procs, signals
+from podium.linux import cgroup, procs
+from podium.linux.signals import name_of, signal
 from podium.pods import status
 from podium.sandbox import app as apps
 from podium.sandbox import launch as launches
@@ -17,14 +18,11 @@ from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal, i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from typing import Any, Self
 
     from podium.sandbox.launch import Launch
     from podium.types import App, Pod, Sandbox
-else:
-    import _signal as signal
 
 _HANDED_ON = (
     *("alive", "was_started", "exit_code", "ended_at", "restart_at", "restart_allowed"),
@@ -191,7 +189,7 @@ class AppProcess:
         code = os.waitstatus_to_exitcode(wait_status)
         if self._lost and code == -signal.SIGKILL:
             code = 125
-        name = signals.name_of(-code) if code < 0 else None
+        name = name_of(-code) if code < 0 else None
         self._step_ended(128 - code if code < 0 else code, name)
         return True
 
@@ -257,4 +255,4 @@ class AppProcess:
         if self.alive:
             with suppress(OSError):
                 os.makedirs(os.path.join(self._pod.dir, status.FOLDER), mode=0o700, exist_ok=True)
-            self._ended(128 + by if by else 125, signal.Signals(by).name if by else None, why)
+            self._ended(128 + by if by else 125, name_of(by) if by else None, why)

@@ -15,7 +15,7 @@ from podium.clock import rfc3339, since_boot
 from podium.errors import Failed, PodiumError, Stopped
 from podium.events.emitter import Emitter, own_mounts
 from podium.linux import cgroup, procs
-from podium.linux.signals import FORWARDED
+from podium.linux.signals import FORWARDED, signal
 from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
@@ -31,12 +31,9 @@ from podium.types import NetworkSetup, Pod, Sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from _socket import socket
     from collections.abc import Callable
     from typing import Any, Self
-else:
-    import _signal as signal
 
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
 REST_AFTER = 1.5  # seconds without anything to decide; a short pod never pays for it

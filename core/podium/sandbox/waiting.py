@@ -9,21 +9,18 @@ from __future__ import annotations
 import os
 import select
 
-from podium.linux.signals import FORWARDED
+from podium.linux.signals import FORWARDED, signal
 from podium.sandbox import plugin_log
 from podium.sandbox.notify import Readiness
 from podium.sandbox.stdio import AppLog, JournalPump, LogPump, Pump, Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Sequence
     from typing import Any, Self
 
     from podium.sandbox.console import ConsolePump
     from podium.types import RemoteSandbox
-else:
-    import _signal as signal
 
 _HEEDED = (*FORWARDED, signal.SIGCHLD)
 HEARD = (*_HEEDED, signal.SIGWINCH, signal.SIGCONT)

@@ -10,7 +10,7 @@ from _socket import socket, socketpair
 
 from podium import errors
 from podium.errors import PluginFailed, PodiumError
-from podium.linux.signals import name_of
+from podium.linux.signals import name_of, signal
 from podium.stage1.protocol import VERSION, BrokenPeer, Channel
 from podium.stage1.registry import Plugin
 from podium.trace import hook as show
@@ -18,11 +18,8 @@ from podium.trace import hooks_shown, trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterable
     from typing import Any
-else:
-    import _signal as signal
 
 LOAD_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 2.0

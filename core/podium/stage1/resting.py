@@ -9,6 +9,7 @@ import os
 import sys
 
 from podium.errors import Failed
+from podium.linux.signals import signal
 from podium.named import NamedTuple
 from podium.paths import DataDir
 from podium.pods import envelope as envelopes
@@ -22,10 +23,7 @@ from podium.types import Pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from typing import Any
-else:
-    import _signal as signal
 
 
 class Run(NamedTuple):

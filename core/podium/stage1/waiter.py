@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
+from podium.linux.signals import signal
 from podium.quickjson import loads
 from podium.sandbox.waiting import HEARD, Waiting
 from podium.stage1.last_resort import end
@@ -20,11 +21,8 @@ from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from typing import Any, NoReturn
-else:
-    import _signal as signal
 
 
 def main(fd: int) -> NoReturn:

@@ -15,15 +15,10 @@ import os
 import resource
 import struct
 
+from podium.linux.signals import signal
 from podium.sandbox.launch import Launch
 from podium_kvm.assembler import EXIT, WRITE
 from podium_kvm.steps import Steps
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import signal
-else:
-    import _signal as signal
 
 CTL_FD = 3
 _SCREEN_FD, _IN_FD, _OUT_FD, _ERR_FD = 6, 7, 8, 9  # what the agent (guest/init) has open, too

@@ -18,17 +18,14 @@ import struct
 import termios
 
 from podium.linux import cgroup, procs, syscalls
-from podium.linux.signals import FORWARDED
+from podium.linux.signals import FORWARDED, signal
 from podium.types import Record
 from podium_kvm.assembler import EXIT, WRITE, Assembler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Mapping
     from typing import NoReturn
-else:
-    import _signal as signal
 
 HEARD = (*FORWARDED, signal.SIGWINCH)
 GONE = b"gone\n"  # what it leaves if the machine has ended first

@@ -12,6 +12,7 @@ import tty
 from podium.errors import Failed
 from podium.linux import caps, cgroup, procs, signals
 from podium.linux.procs import Process
+from podium.linux.signals import signal
 from podium.sandbox import plugin_log
 from podium.sandbox.console import ConsolePump
 from podium.sandbox.launch import Launch
@@ -24,13 +25,10 @@ from podium_kvm.status import StatusPort
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn, Self
 
     from podium.net.tap import Tap
-else:
-    import _signal as signal
 
 BOOT_TIMEOUT = 120.0  # seconds, where nothing is configured
 _CGROUP = "_sandbox"  # no app's name: those have no underscore

@@ -12,16 +12,14 @@ import resource
 
 from podium.errors import HostLacks
 from podium.linux import cgroup, mount, procs, programs, signals
+from podium.linux.signals import signal
 from podium.sandbox import volumes
 from podium.types import Mount, Pod
 from podium_kvm.shell import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from typing import NoReturn
-else:
-    import _signal as signal
 
 _NAMES = ("virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd")  # Debian 13's is in none of PATH's folders
 _SHARED = "shared"

@@ -12,6 +12,7 @@ from podium.errors import Failed, HostLacks
 from podium.linux import caps, cgroup, mount, namespaces, procs, signals
 from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir, open_in_root
+from podium.linux.signals import signal
 from podium.net import files
 from podium.sandbox import paths, rootfs, volumes
 from podium.sandbox.idrange import IdRange
@@ -21,11 +22,8 @@ from podium_nspawn.host import OWN_FOLDERS, busybox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Self
-else:
-    import _signal as signal
 
 START_TIMEOUT, END_TIMEOUT = 30.0, 10.0  # seconds
 _FOLDERS = ("usr/bin", "etc", "run", "tmp", "proc", "sys", "dev", "var", "root")
