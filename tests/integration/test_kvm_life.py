@@ -87,7 +87,8 @@ def test_a_guest_of_the_size_that_was_asked_for(box: Podium) -> None:
 
 
 def test_a_guest_whose_kernel_panics_ends_its_apps_and_says_why(box: Podium) -> None:
-    panic = "mount -o remount,rw,bind /proc/sysrq-trigger; echo ready; echo c >/proc/sysrq-trigger; sleep 1000"
+    """What an app has printed in the moment of the panic is lost with the guest, so this one waits."""
+    panic = "mount -o remount,rw,bind /proc/sysrq-trigger; echo ready; sleep 1; echo c >/proc/sysrq-trigger; sleep 1000"
     done = box("run", *KVM, *shell("mighty", panic, "--caps-retain", "CAP_SYS_ADMIN"), check=None)
     assert done.returncode == 125 and "ready" in done.stdout
     assert ": its kernel panicked: sysrq triggered crash" in done.stderr, done.stderr
