@@ -139,9 +139,11 @@ class Content:
         with locks.locked(data, locks.work("tree", image.hex)), Workspace(data) as workspace:
             trees.render(data, workspace, image, self._store.limits)
             workspace.sync()
-            trees.publish(data, workspace, image.tree, replace=True)
-            old = os.path.join(workspace.path, "tree")
-            moved = f", the old one {self._lost.move(old)}" if os.path.isdir(old) else ""
+            old, moved = data.tree(image.tree), ""
+            if os.path.lexists(old):
+                moved = f", the old one {self._lost.replace(old, os.path.join(workspace.path, 'tree'))}"
+            else:
+                trees.publish(data, workspace, image.tree)
         derived.remove(data, image.tree)  # perhaps made of the altered tree; made at the next use
         return f"rendered again{moved}"
 

@@ -7,7 +7,7 @@ import os
 import shutil
 
 from podium.clock import rfc3339
-from podium.linux.files import fsync_dir
+from podium.linux.files import exchange, fsync_dir
 from podium.paths import DataDir
 from podium.trace import trace
 
@@ -24,6 +24,17 @@ class Lost:
         target = self._target(path)
         trace("fsck:move")
         os.rename(path, target)
+        trace("fsck:moved")
+        fsync_dir(os.path.dirname(target))
+        fsync_dir(os.path.dirname(path))
+        return f"moved to {os.path.relpath(target, self._data.root)}"
+
+    def replace(self, path: str, new: str) -> str:
+        """Put `new` in the place of what is at `path`, and that there, at once; returns what was done, for people."""
+        target = self._target(path)
+        os.rename(new, target)  # what fails from here on leaves one too many there, and nothing is gone
+        trace("fsck:move")
+        exchange(target, path)
         trace("fsck:moved")
         fsync_dir(os.path.dirname(target))
         fsync_dir(os.path.dirname(path))

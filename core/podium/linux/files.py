@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-RENAME_NOREPLACE = 0x1
+RENAME_NOREPLACE, RENAME_EXCHANGE = 0x1, 0x2
 
 
 def fsync_dir(path: str) -> None:
@@ -152,6 +152,17 @@ def rename_noreplace(old: str, new: str) -> None:
     from podium.linux import syscalls
 
     syscalls.renameat2(syscalls.AT_FDCWD, old, syscalls.AT_FDCWD, new, RENAME_NOREPLACE)
+
+
+def exchange(one: str, other: str) -> None:
+    """Each gets the other's place, at once: renameat2(2) with RENAME_EXCHANGE.
+
+    Raises:
+        OSError: one of them is not there, or the file system doesn't know the flag.
+    """
+    from podium.linux import syscalls
+
+    syscalls.renameat2(syscalls.AT_FDCWD, one, syscalls.AT_FDCWD, other, RENAME_EXCHANGE)
 
 
 def sha256(path: str) -> str:

@@ -7,7 +7,7 @@ import os
 from podium import records
 from podium.clock import rfc3339
 from podium.errors import BadInput, Corrupt, LimitExceeded
-from podium.linux.files import fsync_dir, write_atomic
+from podium.linux.files import exchange, fsync_dir, write_atomic
 from podium.paths import DataDir
 from podium.store.image import PREFIX, Blob, Image
 from podium.store.limits import Limits, located
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 RENDERER = 1  # raised when the same image would be rendered otherwise
 RECORD = "tree.json"
-_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 
 
 def tree_id(digits: str) -> str:
@@ -99,13 +98,11 @@ def publish(data: DataDir, workspace: Workspace, tree: str, *, replace: bool = F
         tree: its id.
         replace: whether a tree that is there is replaced; pods that run keep what they have mounted.
     """
-    from podium.linux.syscalls import AT_FDCWD, renameat2
-
     mine, theirs = os.path.join(workspace.path, "tree"), data.tree(tree)
     if is_rendered(data, tree) and not replace:
         return
     if os.path.lexists(theirs):  # without its record it is a part of a tree
-        renameat2(AT_FDCWD, mine, AT_FDCWD, theirs, _EXCHANGE)
+        exchange(mine, theirs)
     else:
         os.rename(mine, theirs)
     fsync_dir(data.trees)
