@@ -132,3 +132,24 @@ def test_28_what_can_not_be_opened_for_a_moment_stays_in_its_place(podium: Podiu
     assert done.hit() is not None
     assert podium.json("fsck")["findings"] == []
     podium("image", "verify")
+
+
+@pytest.mark.skipif(not tracer.SUPPORTED, reason="the tracer knows the registers of x86_64 alone")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "tree:unpacked rename /tmp/image-N-N/tree /lost+found/N-N-NTN-NZ/trees/N-N",
+        "fsck:move renameat2 /lost+found/N-N-NTN-NZ/trees/N-N /trees/N-N",
+        "fsck:moved openat /lost+found/N-N-NTN-NZ/trees",
+    ],
+)
+def test_28_an_altered_tree_is_not_gone_when_its_repair_fails(podium: Podium, busybox_oci: str, call: str) -> None:
+    podium("image", "import", busybox_oci, "--name", "box")
+    podium("prepare", *FLY, "--name", "ready", "box", "--exec", "/bin/echo", "--", "ran")
+    data = DataDir(podium.dir)
+    CASES["tree altered"][0](data)
+    before = content(data.root)
+    with traced(podium, ("fsck", "--repair"), Fault(Call(call, 1), errno.ENOSPC)) as done:
+        assert done.code == 6
+    assert done.hit() is not None
+    assert _fault_after(podium, data, before) is None
