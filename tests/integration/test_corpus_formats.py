@@ -39,6 +39,7 @@ ARCHIVES = {
     "format-1": Archive(1, {"old", "new", "fly", "nspawn"}, 12, {BOX}),
     "format-2": Archive(2, {"old", "new", "fly", "nspawn", "net"}, 29, ALL),
     "format-2-kvm": Archive(2, {"kvm"}, 6, ALL),
+    "format-2-relay": Archive(2, {"kvm"}, 6, ALL),
     "format-2-created": Archive(2, {"fly"}, 5, ALL),
 }
 # By the last word of a pod's name.
