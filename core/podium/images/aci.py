@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
 from podium.appc.image_manifest import Dependency, ImageManifest, parse_image
@@ -19,7 +18,7 @@ from podium.store.naming import split_name
 from podium.store.trees import tree_id
 from podium.store.unpack import tar
 from podium.store.unpack.extract import clean
-from podium.store.unpack.streams import Source, decompressed
+from podium.store.unpack.streams import Digested, decompressed
 
 _MEDIA = "application/vnd.appc.aci"
 _MAX_DEPENDENCIES = 128
@@ -67,22 +66,12 @@ class _Found(NamedTuple):
     digits: str
 
 
-class _Hashed:
-    def __init__(self, source: Source) -> None:
-        self._source, self.sha = source, hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self.sha.update(data)
-        return data
-
-
 def _read(job: Job) -> _Found:
     """The manifest, and the digest of the archive without compression; all of it is read."""
     limits = job.store.limits
     manifest, has_rootfs = None, False
     with open_file(job.path) as f:
-        source = _Hashed(decompressed(f, limits))
+        source = Digested(decompressed(f, limits))
         reader = tar.Reader(source, limits)
         try:
             for entry in reader:

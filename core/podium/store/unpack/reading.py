@@ -23,7 +23,7 @@ from podium.linux.procs import die_with_parent
 from podium.store.limits import Limits
 from podium.store.unpack import tar
 from podium.store.unpack.content import CHUNK
-from podium.store.unpack.streams import Source, decompressed
+from podium.store.unpack.streams import Digested, decompressed
 
 _SLOTS, _SLOT = 4, 1 << 20
 _MESSAGE, _ENTRY = 1 << 18, 200  # bytes, about, that are told at once, and that an entry takes besides its names
@@ -188,7 +188,7 @@ def _serve(paths: Sequence[str], limits: Limits, sender: _Sender, parent: int) -
     try:
         for path in paths:
             with open(path, "rb") as f:
-                source = _Digested(decompressed(f, limits))
+                source = Digested(decompressed(f, limits))
                 reader = tar.Reader(source, limits)
                 for entry in reader:
                     sender.entry(entry, reader.content())
@@ -200,14 +200,3 @@ def _serve(paths: Sequence[str], limits: Limits, sender: _Sender, parent: int) -
         sender.end({"errno": e.errno, "strerror": e.strerror, "path": e.filename})
     except Exception as e:  # a fault of ours: told, not lost with the process
         sender.end({"error": Failed(f"the process that reads the image's archives failed: {e!r}").to_json()})
-
-
-class _Digested:
-    def __init__(self, source: Source) -> None:
-        self._source, self.sha = source, hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
-        data = self._source.read(size)
-        self.sha.update(data)
-        return data

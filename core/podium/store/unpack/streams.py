@@ -6,6 +6,7 @@ BadInput for what is damaged or ends early.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from typing import IO, TYPE_CHECKING, Protocol
@@ -29,6 +30,23 @@ class Source(Protocol):
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes; none at the end."""
         ...
+
+
+class Digested:
+    """A source whose bytes are digested as they are read.
+
+    Attributes:
+        sha: of all that was read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.sha = source, hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+        data = self._source.read(size)
+        self.sha.update(data)
+        return data
 
 
 def compression(magic: bytes) -> str:
