@@ -18,7 +18,7 @@ LIGHT = "until nc 127.0.0.1 7000 </dev/null 2>/dev/null; do sleep 0.1; done"
 REMOVED = "echo mkdir=$(mkdir /y 2>&1)"
 BURN = """
 now() { read -r up _ </proc/uptime; }
-now; end=$((${up%.*} + 2)); while [ ${up%.*} -lt $end ]; do now; done; STAT
+now; end=$((${up%.*} + 4)); while [ ${up%.*} -lt $end ]; do now; done; STAT
 """
 STAT = "while read -r key value; do echo $key=$value; done </sys/fs/cgroup/cpu.stat"
 # A command for each app: KEY=VALUE lines, each of one thing tried.

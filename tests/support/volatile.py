@@ -87,7 +87,10 @@ class VolatileFile:
             _, opcode, unique, *_ = _IN.unpack_from(request)
             if opcode not in _UNANSWERED:
                 code, answer = self._answer(opcode, request[_IN.size :])
-                os.write(self._fuse, _OUT.pack(_OUT.size + len(answer), -code, unique) + answer)
+                try:
+                    os.write(self._fuse, _OUT.pack(_OUT.size + len(answer), -code, unique) + answer)
+                except FileNotFoundError:
+                    pass  # who asked was killed meanwhile
 
     def _answer(self, opcode: int, body: bytes) -> tuple[int, bytes]:
         if opcode == _READ:
