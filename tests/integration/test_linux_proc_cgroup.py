@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -166,6 +167,20 @@ def test_fault_12_nested_groups_and_lingering_processes_are_killed_and_removed(p
     assert cgroup.kill(path, at=at)
     cgroup.create(path, at)  # the name can be used again at once
     cgroup.remove(path, at=at)
+
+
+def test_a_forked_child_needs_to_import_nothing_to_end_with_its_parent(path: str) -> None:
+    """Another user, as QEMU is one, may not read podium's code; nor is that there in another root."""
+    cgroup.create(path)
+    code = (
+        "import os, sys; from podium.linux import cgroup, procs\n"
+        "parent = os.getpid(); pid = cgroup.fork(sys.argv[1])\n"
+        "if pid == 0:\n"
+        "    sys.path.clear(); sys.meta_path.clear(); os.setresuid(65534, 65534, 65534)\n"
+        "    procs.die_with_parent(9, parent); os._exit(7)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == 7
 
 
 def test_a_fork_bomb_is_killed_on_v1_alone(path: str) -> None:

@@ -85,7 +85,7 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
                 if choice.why_not:
                     reasons = "; ".join(choice.why_not)
                     print(f"podium: pod {pod.uuid} runs with {_VIA[choice.via]}: {reasons}", file=sys.stderr)
-                worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())))
+                worker = dispatcher.new_worker(choice, keep=(fd, *(stdio or ())), to_run=True)
             for image in envelope.images:
                 usage.note(context.data, image.removeprefix("sha256:"))
             taken, fd = fd, -1

@@ -84,6 +84,8 @@ def fork(path: str, at: Hierarchies | None = None) -> int:
     Where there is no v2 hierarchy, or the kernel can't (CLONE_INTO_CGROUP: Linux 5.7), it is os.fork() alone, and
     `enter` does it all.
     """
+    import prctl  # noqa: F401  (for the child, which may be able to import nothing once it has changed root or user)
+
     at = at or hierarchies.current()
     if at.v2 is None:
         return os.fork()

@@ -43,8 +43,6 @@ def start(
         CommandNotFound, CannotExecute: the command.
         PodiumError: any earlier step, by name.
     """
-    import prctl  # noqa: F401  (for the child, which can import nothing once it has changed its root)
-
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     own_pid_ns = None
     try:

@@ -80,9 +80,9 @@ class Worker:
         """Wait until it has. Raises PluginRefused, InterfaceMismatch or PluginFailed."""
         self.info = self.result(number, "load", LOAD_TIMEOUT)
 
-    def load(self) -> None:
-        """Let the worker load the plugin. Raises PluginRefused, InterfaceMismatch or PluginFailed."""
-        self.loaded(self.begin_load())
+    def load(self, *, ahead: bool = False) -> None:
+        """See `begin_load` and `loaded`."""
+        self.loaded(self.begin_load(ahead=ahead))
 
     def call(
         self,

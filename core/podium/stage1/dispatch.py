@@ -102,12 +102,15 @@ class Dispatcher:
             worker = self._workers[key] = self.new_worker(choice)
         return worker
 
-    def new_worker(self, choice: Choice, keep: Iterable[int] = ()) -> Worker:
-        """A worker of its own, which inherits the descriptors `keep`; the caller closes it."""
+    def new_worker(self, choice: Choice, keep: Iterable[int] = (), *, to_run: bool = False) -> Worker:
+        """A worker of its own, which inherits the descriptors `keep`; the caller closes it.
+
+        `to_run`: it is to run a pod, so it imports all that a run needs before it begins one.
+        """
         assert choice.plugin is not None
         worker = Worker.start(choice.plugin, self._data.pin(choice.pin) if choice.pin else None, keep)
         try:
-            worker.load()
+            worker.load(ahead=to_run)
         except PodiumError:
             worker.close()
             raise
