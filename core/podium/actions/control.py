@@ -16,7 +16,6 @@ from podium.errors import (
     Corrupt,
     Failed,
     NewerFormat,
-    NotFound,
     PluginRefused,
     PodiumError,
     WrongState,
@@ -83,14 +82,7 @@ def kill(context: Context, ref: str, number: int, app: str | None) -> None:
     if app is None:
         _stop_hook(context, info, signal=number)
         return
-    _named(info, app)
-    _stop_hook(context, info, signal=number, app=app)
-
-
-def _named(info: PodInfo, app: str) -> None:
-    names = [a.name for a in info.apps]
-    if app not in names:
-        raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
+    _stop_hook(context, info, signal=number, app=observe.app_of(info.uuid, [a.name for a in info.apps], app))
 
 
 def _stop_hook(context: Context, info: PodInfo, **request: Any) -> None:
@@ -141,12 +133,7 @@ def enter(context: Context, ref: str, app: str | None, command: Sequence[str], t
         WrongState: the pod does not run, or the app has ended before the command could be started.
     """
     info = _running(context, ref)
-    names = [a.name for a in info.apps]
-    if app is None:
-        if len(names) != 1:
-            raise BadUsage(f"pod {info.uuid} has {len(names)} apps", hint=f"choose one with --app: {', '.join(names)}")
-        app = names[0]
-    _named(info, app)
+    app = observe.app_of(info.uuid, [a.name for a in info.apps], app)
     if tty and not os.isatty(0):
         raise BadUsage("--tty needs a terminal on standard input")
     envelope = envelopes.read(info.path)

@@ -85,13 +85,7 @@ def export(context: Context, ref: str, file: str, app: str | None) -> None:
             subject=info.uuid,
         )
     pod = model.load(info.path)
-    names = [a.name for a in pod.apps]
-    if app is None and len(names) > 1:
-        raise BadUsage(f"pod {info.uuid} has {len(names)} apps", hint=f"choose one with --app: {', '.join(names)}")
-    try:
-        wanted = pod.app(app or names[0])
-    except KeyError:
-        raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app) from None
+    wanted = pod.app(observe.app_of(info.uuid, [a.name for a in pod.apps], app))
     if os.path.lexists(file):
         raise BadUsage(f"{file} exists already", hint="choose another name, or remove it", subject=file)
     pid = os.fork()

@@ -59,9 +59,7 @@ def logs(
     info = observe.look(context.data, ref)
     names = [a.name for a in info.apps]
     if app is not None:
-        if app not in names:
-            raise NotFound(f"pod {info.uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
-        names = [app]
+        names = [observe.app_of(info.uuid, names, app)]
     readers = [_Reader(os.path.join(info.path, LOGS, name), name) for name in names]
     if not follow and not any(os.path.exists(r.path) for r in readers) and info.runtime and not info.runtime.detached:
         raise WrongState(

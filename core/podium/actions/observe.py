@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from podium.errors import Corrupt, NotFound, PodiumError
+from podium.errors import BadUsage, Corrupt, NotFound, PodiumError
 from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, RUN, DataDir
 from podium.pods import envelope as envelopes
@@ -15,7 +15,7 @@ from podium.pods.lifecycle import GC_FAILED, PodRef
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from podium.actions.context import Context
@@ -343,3 +343,17 @@ def wait_ready(context: Context, ref: str, timeout: float | None) -> PodInfo:
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError(f"the apps of pod {info.uuid} have not been started (it is {info.state})")
         time.sleep(0.02)
+
+
+def app_of(uuid: str, names: Sequence[str], app: str | None) -> str:
+    """The app of a pod that was asked for: by its name, or the only one there is.
+
+    Raises:
+        BadUsage: there are several and none was named.
+        NotFound: none is called so.
+    """
+    if app is None and len(names) > 1:
+        raise BadUsage(f"pod {uuid} has {len(names)} apps", hint=f"choose one with --app: {', '.join(names)}")
+    if app is not None and app not in names:
+        raise NotFound(f"pod {uuid} has no app {app!r} (apps: {', '.join(names)})", subject=app)
+    return app or names[0]
