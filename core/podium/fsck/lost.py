@@ -24,10 +24,7 @@ class Lost:
         target = self._target(path)
         trace("fsck:move")
         os.rename(path, target)
-        trace("fsck:moved")
-        fsync_dir(os.path.dirname(target))
-        fsync_dir(os.path.dirname(path))
-        return f"moved to {os.path.relpath(target, self._data.root)}"
+        return self._moved(path, target)
 
     def replace(self, path: str, new: str) -> str:
         """Put `new` in the place of what is at `path`, and that there, at once; returns what was done, for people."""
@@ -35,6 +32,9 @@ class Lost:
         os.rename(new, target)  # what fails from here on leaves one too many there, and nothing is gone
         trace("fsck:move")
         exchange(target, path)
+        return self._moved(path, target)
+
+    def _moved(self, path: str, target: str) -> str:
         trace("fsck:moved")
         fsync_dir(os.path.dirname(target))
         fsync_dir(os.path.dirname(path))
