@@ -35,7 +35,7 @@ echo files=$(ulimit -n):$(ulimit -Hn); echo adj=$(cat /proc/self/oom_score_adj)
 dd if=/dev/zero of=/dev/null bs=20M count=1 2>/dev/null; echo small=$?
 (echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=60M count=1 2>/dev/null); echo large=$?
 (for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait) 2>/tmp/err || echo forks=refused
-STAT
+i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done; STAT
 """
 OTHERS = """
 echo who=$(id -u):$(id -g):$(id -G); echo pwd=$(pwd); echo home=$HOME; echo name=$AC_APP_NAME
