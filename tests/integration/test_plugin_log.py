@@ -9,10 +9,8 @@ import subprocess
 import pytest
 
 from podium.sandbox.plugin_log import MAX_BYTES
-from podium.testing.scaffold import filled
-from podium.testing.template import PLUGIN
+from support import altered
 from support.command import Podium
-from support.distributions import make_plugin_dist
 from support.fly import until
 
 FLOOD = 'import subprocess; subprocess.run(["sh", "-c", "echo first; yes {0} | head -c 3000000; echo last {0} >&2"])'
@@ -34,13 +32,8 @@ _TALKS = {
 @pytest.fixture
 def talks(podium: Podium, test_dir: str, busybox_rootfs: str) -> Podium:
     """podium with a plugin that prints more than is kept."""
-    code = filled(PLUGIN, "talks")
-    for old, new in _TALKS.items():
-        assert code.count(old) == 1, old
-        code = code.replace(old, new)
-    wheel = make_plugin_dist(test_dir, "podium-talks", "1.0", code, plugin="talks", entry="podium_talks")
     site = os.path.join(test_dir, "site")
-    subprocess.run(["python3", "-m", "zipfile", "-e", wheel, site], check=True)
+    altered.install(site, "talks", _TALKS)
     using = podium.using(podium.binary, PYTHONPATH=site)
     using("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
     return using

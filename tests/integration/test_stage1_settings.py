@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 
 import pytest
 
-from podium.testing.scaffold import filled
-from podium.testing.template import PLUGIN
+from support import altered
 from support.command import Podium
-from support.distributions import make_plugin_dist
 
 _SHOWS = {
     "def stage1_check() -> Sequence[Finding]:": "def stage1_check(settings) -> Sequence[Finding]:",
@@ -28,13 +25,8 @@ _SHOWS = {
 @pytest.fixture
 def shows(podium: Podium, test_dir: str, busybox_rootfs: str) -> Podium:
     """podium with a plugin of somebody else's that tells what it is given."""
-    code = filled(PLUGIN, "shows")
-    for old, new in _SHOWS.items():
-        assert code.count(old) == 1, old
-        code = code.replace(old, new)
-    wheel = make_plugin_dist(test_dir, "podium-shows", "1.0", code, plugin="shows", entry="podium_shows")
     site = os.path.join(test_dir, "site")
-    subprocess.run(["python3", "-m", "zipfile", "-e", wheel, site], check=True)
+    altered.install(site, "shows", _SHOWS)
     using = podium.using(podium.binary, PYTHONPATH=site)
     using("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/sh")
     return using

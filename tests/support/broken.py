@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
-from podium.testing.scaffold import filled
-from podium.testing.template import PLUGIN
+from support import altered
 
 _RUN = "    return supervisor.run_apps(Sandbox(pod))\n"
 _STOP = "    return control.stop(pod, request)\n"
@@ -275,22 +273,8 @@ BROKEN = {
 def install(folder: str, variant: str) -> str:
     """Write the variant as an installed distribution into `folder`, to be on PYTHONPATH; returns the plugin's name."""
     name = f"broken-{variant}"
-    package = "podium_" + name.replace("-", "_")
-    info = os.path.join(folder, f"{package}-1.0.dist-info")
-    os.makedirs(os.path.join(folder, package))
-    os.mkdir(info)
-    code = filled(PLUGIN, name)
     broken = BROKEN[variant]
-    for old, new in zip(_parts(broken.old), _parts(broken.new), strict=True):
-        assert code.count(old) == 1, f"{variant}: {old!r} is {code.count(old)} times in the plugin"
-        code = code.replace(old, new)
-    for path, content in {
-        os.path.join(folder, package, "__init__.py"): code,
-        os.path.join(info, "METADATA"): f"Metadata-Version: 2.1\nName: podium-{name}\nVersion: 1.0\n",
-        os.path.join(info, "entry_points.txt"): f"[podium.stage1]\n{name} = {package}\n",
-    }.items():
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(content)
+    altered.install(folder, name, dict(zip(_parts(broken.old), _parts(broken.new), strict=True)))
     return name
 
 
