@@ -30,6 +30,7 @@ from podium_kvm.machine import arguments as qemu_arguments
 BUDGET_RUN, BUDGET_ENTER, BUDGET_IDLE = 1.15, 150, 3.0
 _KVM = ("--stage1", "kvm", "--net", "none")
 _IDLE = 10.0  # seconds
+_PAUSE = 0.3  # seconds: a killed QEMU gives its memory back after its caller has ended
 _FOREVER = ("--exec", "/bin/sleep", "--", "100000")
 
 
@@ -43,7 +44,7 @@ def main() -> None:
             "qemu alone, to its first output": _bare(data),
             "podium run": podium(data, "run", *_KVM, "bench"),
         }
-        taken = in_turns(commands, args.rounds)
+        taken = in_turns(commands, args.rounds, _PAUSE)
         print("podium run --stage1 kvm --net none IMAGE (/bin/true)")
         show(taken)
         verdict("of bare QEMU", median(taken["podium run"]) / median(taken[next(iter(taken))]), BUDGET_RUN, " ×")

@@ -62,11 +62,18 @@ def with_image(root: str, command: str) -> str:
     return data
 
 
-def in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds that each run of each command took, sorted; the commands take turns, so that noise meets all."""
+def in_turns(commands: Mapping[str, Sequence[str]], rounds: int, pause: float = 0.0) -> dict[str, list[float]]:
+    """Milliseconds that each run of each command took, sorted; the commands take turns, so that noise meets all.
+
+    Args:
+        commands: by name.
+        rounds: how many of each.
+        pause: seconds before each, for what the one before has left to end.
+    """
     taken: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(_WARM_UP + rounds):
         for name, command in commands.items():
+            time.sleep(pause)
             milliseconds = _timed(command)
             if number >= _WARM_UP:
                 taken[name].append(milliseconds)

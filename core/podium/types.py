@@ -561,8 +561,9 @@ class RemoteSandbox(Sandbox, Protocol):
 class LastingRemoteSandbox(RemoteSandbox, LastingSandbox, Protocol):
     """A remote sandbox whose supervisor can become a smaller one, too.
 
-    That copies the pumps of core's own kinds (`podium.sandbox.console.ConsolePump`). One of any other kind it does not
-    know: it becomes a supervisor again when there is something to be copied.
+    That copies the pumps of core's own kinds (`podium.sandbox.console.ConsolePump` and
+    `podium.sandbox.plugin_log.PluginPump`). One of any other kind it does not know: it becomes a supervisor again when
+    there is something to be copied.
     """
 
     def served_by(self, supervisor: Supervisor, pumps: Sequence[Pump]) -> None:

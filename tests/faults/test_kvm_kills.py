@@ -186,7 +186,7 @@ def test_11_killed_at_random_moments(host: Host, scope: Scope, seed: int) -> Non
         host.let_end()
         host.forget_unborn()
         faults = _wrong(host, before, scope, f"{victim} in cycle {number}")
-        sweep.record(row, number, "\n".join(faults) or None)
+        sweep.record(row, f"{SEED}.{seed}.{number}", "\n".join(faults) or None)
         wrong += faults
     assert not wrong, "\n".join(wrong)
 

@@ -78,7 +78,7 @@ def test_the_next_debian_s_qemu_virtiofsd_and_kernel(box: Podium, test_dir: str,
     uuid = podium.out(
         *("run", "--detach", "--stage1", "kvm", "--net", "default", "--volume", f"h,kind=host,source={source}"),
         *("--volume", f"r,kind=host,source={source},readOnly=true", "--volume", "e,kind=empty,mode=1755,uid=7,gid=8"),
-        *("--volume", "t,kind=tmpfs,size=1M"),
+        *("--volume", "t,kind=tmpfs,size=1M,mode=1777"),
         *shell("a", f"{try_ro}; {share}; trap 'exit 42' TERM; while :; do sleep 0.1; done",
                *("--mount", "volume=h,target=/h", "--mount", "volume=r,target=/r", "--mount", "volume=e,target=/e"),
                *("--caps-retain", "CAP_SYS_ADMIN,CAP_DAC_OVERRIDE", "--memory", "24M", "--pids", "40")),

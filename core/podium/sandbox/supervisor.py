@@ -376,7 +376,7 @@ class PodSupervisor:
         made._waiting = waiting
         again = lasting_remote(sandbox)
         if again is not None:
-            again.served_by(made, waiting.consoles)
+            again.served_by(made, waiting.of_remote)
         made._serves(sandbox)
         for app, of_app, pumps in zip(pod.apps, record["apps"], waiting.pumps, strict=True):
             made._apps.append(AppProcess.taken_over(pod, app, of_app, sandbox, waiting.terminal, pumps))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from podium.sandbox.console import ConsolePump
+    from podium.sandbox.plugin_log import PluginPump
     from podium.types import RemoteSandbox
 
 _HEEDED = (*FORWARDED, signal.SIGCHLD)
@@ -46,7 +47,7 @@ class Waiting:
         keys: the input of the caller's terminal has not ended.
         pumps: the apps' pumps that have a writer left, by app.
         remote: a sandbox with pumps of its own; None at rest.
-        consoles: those of its pumps that are copied at rest.
+        of_remote: those of its pumps that are copied at rest.
         called: at rest, there is something for another of its pumps.
     """
 
@@ -58,7 +59,7 @@ class Waiting:
         self.keys = True
         self.pumps: Sequence[list[Pump]] = ()
         self.remote: RemoteSandbox | None = None
-        self.consoles: Sequence[ConsolePump] = ()
+        self.of_remote: list[ConsolePump | PluginPump] = []
         self.called = False
         self._others: Sequence[int] = ()
 
@@ -72,7 +73,7 @@ class Waiting:
             The signals that are to be heeded, whether the caller is gone.
         """
         pumps = {pump.fileno(): (of_app, pump) for of_app in self.pumps for pump in of_app}
-        of_sandbox = self.consoles if self.remote is None else self.remote.pumps
+        of_sandbox = self.of_remote if self.remote is None else self.remote.pumps
         own = {pump.fileno(): pump for pump in of_sandbox if pump.fileno() >= 0}
         listening, terminal = self.readiness.filenos(), self.terminal
         watched = [self.wake, *pumps, *own, *self._others, *listening]
@@ -132,13 +133,15 @@ class Waiting:
 
     def _remote_handed_on(self, keep: Callable[[int], int]) -> dict[str, Any]:
         if self.remote is None:
-            return {"consoles": [], "others": []}
+            return {"consoles": [], "said": [], "others": []}
         from podium.sandbox.console import ConsolePump
+        from podium.sandbox.plugin_log import PluginPump
 
         pumps = self.remote.pumps
         return {
             "consoles": [pump.handed_on(keep) for pump in pumps if isinstance(pump, ConsolePump)],
-            "others": [keep(pump.fileno()) for pump in pumps if not isinstance(pump, ConsolePump)],
+            "said": [pump.handed_on(keep) for pump in pumps if isinstance(pump, PluginPump)],
+            "others": [keep(pump.fileno()) for pump in pumps if not isinstance(pump, ConsolePump | PluginPump)],
         }
 
     @classmethod
@@ -152,12 +155,16 @@ class Waiting:
         if record["consoles"]:
             from podium.sandbox.console import ConsolePump
 
-            made.consoles = [ConsolePump.taken_over(console) for console in record["consoles"]]
+            made.of_remote += [ConsolePump.taken_over(console) for console in record["consoles"]]
+        if record["said"]:
+            from podium.sandbox.plugin_log import PluginPump
+
+            made.of_remote += [PluginPump.taken_over(said) for said in record["said"]]
         return made
 
     def serve(self, remote: RemoteSandbox | None) -> None:
         """Copy the pumps of a remote sandbox itself, no more what was copied at rest."""
-        self.remote, self.consoles, self._others = remote, (), ()
+        self.remote, self.of_remote, self._others = remote, [], ()
 
 
 def _pumps(records: list[dict[str, Any]]) -> list[Pump]:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READY_TIMEOUT = 10.0  # seconds
+_READY_TIMEOUT = 30.0  # seconds; an emulated guest on a busy host has needed more than 10
 _PREFIX = "_e"  # no app's name begins so
 
 

@@ -95,7 +95,7 @@ class KvmSandbox:
         return [pump for pump in pumps if pump is not None and pump.fileno() >= 0]
 
     def handed_on(self, keep: Callable[[int], int]) -> Mapping[str, Any]:
-        """See `podium.types.LastingSandbox`; the console is core's to hand on."""
+        """See `podium.types.LastingSandbox`; the console, and what QEMU says, are core's to hand on."""
         assert self.leader is not None and self._console is not None and self._status is not None
         if self._console.fileno() < 0 or self._status.fileno() < 0 or self._said is None:
             raise Failed("the virtual machine is about to end", subject=self._pod.uuid)
@@ -103,7 +103,6 @@ class KvmSandbox:
             "ends": {app: {name: keep(end.fileno()) for name, end in ends.items()} for app, ends in self._ends.items()},
             "notes": {app: keep(note) for app, note in self._notes.items()},
             "status": self._status.handed_on(keep),
-            "said": self._said.handed_on(keep),
             "command": keep(self._command),
             "qemu": self._pid,
             "leader": self.leader.to_json(),
@@ -119,7 +118,6 @@ class KvmSandbox:
         made._begun = set(made._ends)
         made._notes, made._command = dict(record["notes"]), record["command"]
         made._pid, made._virtiofsd = record["qemu"], record["virtiofsd"]
-        made._said = PluginPump.taken_over(record["said"])
         made._status, made.leader = StatusPort.taken_over(record["status"]), Process.from_json(record["leader"])
         return made
 
@@ -129,6 +127,7 @@ class KvmSandbox:
         self._supervisor = supervisor
         self._status.served_by(supervisor)
         self._console = next((pump for pump in pumps if isinstance(pump, ConsolePump)), None)
+        self._said = next((pump for pump in pumps if isinstance(pump, PluginPump)), None)
 
     def make(self, supervisor: Supervisor, accelerator: str, memory: int, cpus: int) -> None:
         """Start QEMU and wait until its guest says that it has booted.
