@@ -12,15 +12,19 @@ from support.guest import Ended, isolators, shell, start
 from support.snapshot import Scope
 
 SECCOMP = "retain,errno=EPERM,@docker/default-whitelist"
-# Two seconds of work, begun together; builtins only, since processes are slow in a guest.
-HEAVY = "nc -l -p 7000 </dev/null >/dev/null"
-LIGHT = "until nc 127.0.0.1 7000 </dev/null 2>/dev/null; do sleep 0.1; done"
+# Four seconds of work, in the same four of both: HEAVY says when they begin. Builtins only, since processes are slow in
+# a guest. (nc ends with what it is connected to, whatever it has not sent: so who reads holds on for a second.)
+NOW = "now() { read -r up _ </proc/uptime; up=${up%.*}; }; now"
+HEAVY = f"{NOW}; start=$((up + 6)); echo $start | nc -l -p 7000 >/dev/null"
+LIGHT = (
+    f"until start=$(sleep 1 | nc 127.0.0.1 7000 2>/dev/null); do :; done; {NOW}; [ $up -lt $start ] || echo late=$up"
+)
 REMOVED = "echo mkdir=$(mkdir /y 2>&1)"
 BURN = """
-now() { read -r up _ </proc/uptime; }
-now; end=$((${up%.*} + 4)); while [ ${up%.*} -lt $end ]; do now; done; STAT
+used() { while read -r key value; do [ $key = usage_usec ] && used=$value; done </sys/fs/cgroup/cpu.stat; }
+while [ $up -lt $start ]; do now; done; used; before=$used
+while [ $up -lt $((start + 4)) ]; do now; done; used; echo burned=$((used - before))
 """
-STAT = "while read -r key value; do echo $key=$value; done </sys/fs/cgroup/cpu.stat"
 # A command for each app: KEY=VALUE lines, each of one thing tried.
 CAPS = """
 touch /f; chown 1:1 /f && echo chown=yes || echo chown=no; mknod /n c 1 3 && echo mknod=yes || echo mknod=no
@@ -35,7 +39,8 @@ echo files=$(ulimit -n):$(ulimit -Hn); echo adj=$(cat /proc/self/oom_score_adj)
 dd if=/dev/zero of=/dev/null bs=20M count=1 2>/dev/null; echo small=$?
 (echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=60M count=1 2>/dev/null); echo large=$?
 (for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait) 2>/tmp/err || echo forks=refused
-i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done; STAT
+i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done
+while read -r key value; do echo $key=$value; done </sys/fs/cgroup/cpu.stat
 """
 OTHERS = """
 echo who=$(id -u):$(id -g):$(id -G); echo pwd=$(pwd); echo home=$HOME; echo name=$AC_APP_NAME
@@ -84,11 +89,11 @@ def ended(session_dir: str, scope: Scope, config_file: str, busybox_rootfs: str)
             shell("retain", CAPS, "--caps-retain", "CAP_CHOWN", "--no-new-privileges"),
             shell("remove", CAPS, "--caps-remove", "CAP_CHOWN"),
             shell("filter", FILTERED, "--seccomp", f"mode={SECCOMP}"),
-            shell("limits", LIMITED.replace("STAT", STAT), *("--rlimit", "NOFILE=77:88", "--oom-score-adj", "500"),
-                  *("--memory", "40M", "--pids", "6", "--cpu", "400m")),
-            shell("light", LIGHT + BURN.replace("STAT", STAT) + REMOVED, "--cpu-shares", "102",
+            shell("limits", LIMITED, *("--rlimit", "NOFILE=77:88"),
+                  *("--oom-score-adj", "500", "--memory", "40M", "--pids", "6", "--cpu", "100m")),
+            shell("light", LIGHT + BURN + REMOVED, "--cpu-shares", "102",
                   *("--seccomp", "mode=remove,errno=ENOSPC,mkdir,mkdirat")),
-            shell("heavy", HEAVY + BURN.replace("STAT", STAT), "--cpu-shares", "1024"),
+            shell("heavy", HEAVY + BURN, "--cpu-shares", "1024"),
             shell("others", OTHERS, *("--user", "app", "--group", "extra", "--supplementary-gids", "1000,nogroup,77"),
                   *("--readonly-rootfs", "--working-dir", "/home/app", "--environment", "D=app"), image="env"),
             shell("asking", ASKED, image="asking"),
@@ -129,7 +134,8 @@ def test_memory_processes_and_processor_by_control_groups_of_the_guest(ended: En
 
 
 def test_shares_of_the_processor_weigh_apps(ended: Ended) -> None:
-    light, heavy = (int(ended.values(name)["usage_usec"]) for name in ("light", "heavy"))
+    assert "late" not in ended.values("light"), "they were to burn at the same time"
+    light, heavy = (int(ended.values(name)["burned"]) for name in ("light", "heavy"))
     assert heavy > 2 * light, f"{heavy} and {light} with 1024 shares beside 102 on one processor"
 
 

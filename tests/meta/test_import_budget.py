@@ -91,9 +91,8 @@ def test_run_imports_nothing_heavy(podium: Podium, busybox_rootfs: str, stage1: 
     imported = _imported(["-c", script, *options], podium.environment())
     assert "podium.pods.compose" in imported
     assert imported & FORBIDDEN_FOR_RUN == set()
-    # The worker, once in a pod; what it had imported ahead by then is for the next test.
+    # The worker, once in a pod: nothing, where it had come as far as that ahead, which is for the next test.
     logged = _told("".join(map(_text, glob.glob(f"{podium.dir}/pods/*/*/plugin.log"))))
-    assert logged
     assert logged & FORBIDDEN_FOR_RUN == set()
 
 
