@@ -506,6 +506,19 @@ class Sandbox(Protocol):
         """Path of the app's rootfs, as seen after the namespaces have been joined."""
 
 
+class UnfinishedSandbox(Sandbox, Protocol):
+    """A sandbox that something else is still making when `Supervisor.run_apps` is given it, which looks the apps up
+    meanwhile: users, limits, cgroups. Until `finish` returns, nobody asks for its `namespaces` or its `ptmx`.
+    """
+
+    def finish(self) -> Process:
+        """Wait until the sandbox is there, once; returns the process that stands for the pod.
+
+        Raises:
+            Failed: it could not be made.
+        """
+
+
 class LastingSandbox(Sandbox, Protocol):
     """A sandbox that outlives the process that made it: so its supervisor can become a smaller one while it waits.
 

@@ -12,7 +12,16 @@ from podium.sandbox.app import DEFAULT_PATH
 from podium.sandbox.launch import Launch
 from podium.sandbox.notify import APP_SOCKET
 from podium.sandbox.users import identify
-from podium.types import App, Isolators, LastingRemoteSandbox, LastingSandbox, Pod, RemoteSandbox, Sandbox
+from podium.types import (
+    App,
+    Isolators,
+    LastingRemoteSandbox,
+    LastingSandbox,
+    Pod,
+    RemoteSandbox,
+    Sandbox,
+    UnfinishedSandbox,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +67,11 @@ def launch_of(pod: Pod, app: App, sandbox: Sandbox) -> Launch:
 def remote(sandbox: Sandbox) -> RemoteSandbox | None:
     """The sandbox, if its apps are no processes of this host."""
     return sandbox if hasattr(sandbox, "start") else None  # type: ignore[return-value]
+
+
+def unfinished(sandbox: Sandbox) -> UnfinishedSandbox | None:
+    """The sandbox, if it is still being made."""
+    return sandbox if hasattr(sandbox, "finish") else None  # type: ignore[return-value]
 
 
 def lasting(sandbox: Sandbox | None) -> LastingSandbox | None:

@@ -66,27 +66,30 @@ class AppProcess:
         self._backoff = _FIRST_BACKOFF
         self._status = status.AppStatus(app.name)
 
-    def prepare(
-        self, sandbox: Sandbox, stdio: tuple[int, int, int] | None, terminal: Terminal | None, *, single: bool
-    ) -> None:
-        """Look everything up, make the app's cgroup and streams.
+    def look_up(self, sandbox: Sandbox) -> None:
+        """Look everything up, in a sandbox that may still be unfinished, and make the app's cgroup.
 
         Raises:
             PodiumError: the image lacks the user, a limit can't be had …
         """
-        self._namespaces = sandbox.namespaces
         self._remote = remote(sandbox)
         self._launch: Launch = launch_of(self._pod, self._app, sandbox)
         launches.write(self._pod.stage1_dir, self.name, self._launch)
-        if terminal is not None:
-            self._launch = self._launch.at_terminal()
         cgroup.create(self._launch.cgroup)
         limits = None if self._remote else limits_of(self._app.isolators, self._pod.dir)
         if limits is not None:
             cgroup.apply(self._launch.cgroup, limits)
-        self._terminal = terminal
-        self._stdio = self._streams(stdio, single)
         os.makedirs(os.path.join(self._pod.dir, status.FOLDER), mode=0o700, exist_ok=True)
+
+    def connect(
+        self, sandbox: Sandbox, stdio: tuple[int, int, int] | None, terminal: Terminal | None, *, single: bool
+    ) -> None:
+        """Make the app's streams, and take what it joins of the sandbox."""
+        self._namespaces = sandbox.namespaces
+        self._terminal = terminal
+        if terminal is not None:
+            self._launch = self._launch.at_terminal()
+        self._stdio = self._streams(stdio, single)
 
     def _streams(self, stdio: tuple[int, int, int] | None, single: bool) -> tuple[int, int, int]:
         if self._terminal is not None:

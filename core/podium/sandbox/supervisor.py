@@ -19,7 +19,7 @@ from podium.linux.signals import FORWARDED, signal
 from podium.paths import RUN, DataDir
 from podium.pods import status
 from podium.pods.ledger import PodLedger
-from podium.sandbox.confine import lasting, lasting_remote, limits_of, remote
+from podium.sandbox.confine import lasting, lasting_remote, limits_of, remote, unfinished
 from podium.sandbox.handover import Handover, Options
 from podium.sandbox.networks import Networks
 from podium.sandbox.notify import Readiness
@@ -160,9 +160,6 @@ class PodSupervisor:
         self._serves(sandbox)
         self.make_cgroup()
         waiting = self._waiting
-        if self._options.tty and self._options.stdio:
-            waiting.terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
-        single = len(self._pod.apps) == 1
         for app in self._pod.apps:
             process = AppProcess(self._pod, app)
             self._apps.append(process)
@@ -170,7 +167,14 @@ class PodSupervisor:
                 waiting.readiness.expect(app.name)
             elif app.notify:
                 waiting.readiness.listen(self._pod, app)
-            process.prepare(sandbox, self._options.stdio, waiting.terminal, single=single)
+            process.look_up(sandbox)
+        made = unfinished(sandbox)
+        if made is not None:
+            self.leader(made.finish())
+        if self._options.tty and self._options.stdio:
+            waiting.terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
+        for process in self._apps:
+            process.connect(sandbox, self._options.stdio, waiting.terminal, single=len(self._apps) == 1)
         waiting.pumps = [app.pumps for app in self._apps]
         trace("run:prepared")
         for process in self._apps:

@@ -119,8 +119,6 @@ def stage1_run(pod: Pod, supervisor: Supervisor) -> int:
     made = NspawnSandbox(pod, path, supervisor.network(), ids, register=_registered(pod))
     try:
         made.make()
-        assert made.leader is not None
-        supervisor.leader(made.leader)
         return supervisor.run_apps(made)
     finally:
         made.close()

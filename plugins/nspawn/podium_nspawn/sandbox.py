@@ -40,7 +40,7 @@ def kinds(pod: Pod) -> tuple[str, ...]:
 
 
 class NspawnSandbox:
-    """See `podium.types.LastingSandbox`."""
+    """See `podium.types.UnfinishedSandbox` and `podium.types.LastingSandbox`."""
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class NspawnSandbox:
         self._nspawn = 0
         self._fds: dict[str, int] = {}
         self._life = -1  # what the placeholder reads ends when we do
+        self._executed = -1  # what ends once nspawn is executed
+        self._notify: _socket.socket | None = None  # what nspawn says
         self.leader: Process | None = None
 
     @property
@@ -108,22 +110,32 @@ class NspawnSandbox:
         return made
 
     def make(self) -> None:
-        """Make the sandbox, in a mount namespace of the supervisor's own that tells the host nothing.
-
-        Raises:
-            Failed: systemd-nspawn ended, or was not ready in time.
-        """
+        """Let nspawn begin, in a mount namespace of the supervisor's own that tells the host nothing."""
         mount.unshare_mounts()
         self._hide_machine_folder()
         self._fill_root()
         volumes.make_volumes(self._pod, self.ids)
         for app in self._pod.apps:
             self._place(app)
-        self._start()
+        self._start_nspawn(register=self._register)
+
+    def finish(self) -> Process:
+        """See `podium.types.UnfinishedSandbox`."""
+        try:
+            self.leader = self._wait_ready()
+        except Failed as e:
+            if not self._register:
+                raise
+            self.close()
+            print(f"podium: {e.message}; once more, without systemd-machined", flush=True)
+            self._start_nspawn(register=False)
+            self.leader = self._wait_ready()
+        self._fds = namespaces.open_namespaces(self.leader, kinds(self._pod))
         self._in_sandbox(("mnt",), self._share_kernel_folders)
         values = paths.sysctls(self._pod)
         if values:  # by the host's /proc: the sandbox's own is read-only
             self._in_sandbox(("ipc", "net"), lambda: paths.set_sysctls(values))
+        return self.leader
 
     def ended(self) -> bool:
         """Whether nspawn has ended, which leaves its container without a keeper; `close` waits for it."""
@@ -136,12 +148,14 @@ class NspawnSandbox:
         if self._nspawn:
             if self.leader is not None:
                 procs.signal_process(self.leader, signal.SIGKILL)
-            if not self._pod.settings.get("register"):  # else it has to tell machined
+            if self.leader is None or not self._pod.settings.get("register"):  # else it has to tell machined
                 os.kill(self._nspawn, signal.SIGKILL)
             os.waitpid(self._nspawn, 0)
             if self.leader is not None:
                 procs.wait_end(self.leader, END_TIMEOUT)
             self._nspawn = 0
+        if self._notify is not None:
+            self._notify.close()
         if self._life >= 0:
             os.close(self._life)
             self._life = -1
@@ -191,17 +205,8 @@ class NspawnSandbox:
             return [(path, path) for path in _HOST_FILES if os.path.exists(path)]
         return []
 
-    def _start(self) -> None:
-        if self._register:
-            try:
-                return self._start_nspawn(register=True)
-            except Failed as e:
-                self.close()
-                print(f"podium: {e.message}; once more, without systemd-machined", flush=True)
-        return self._start_nspawn(register=False)
-
     def _start_nspawn(self, *, register: bool) -> None:
-        """Start nspawn and wait until it says that the sandbox is there (sd_notify(3))."""
+        """Start nspawn, which will say when the sandbox is there (sd_notify(3))."""
         network, netns, born_in = self._network, None, None
         if network is not None and self._ids is None:
             netns = f"/proc/{os.getpid()}/fd/{network.netns_fd}"
@@ -209,34 +214,22 @@ class NspawnSandbox:
             # It may not mount the sysfs of a namespace that its user ids don't own: so it is born there.
             born_in = network.netns_fd
         argv = arguments(self._pod, self._root, netns, self._ids, register=register)
-        with namespaces.inside_netns(born_in):
-            notify = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-            try:
-                leader = self._started(argv, notify)
-            finally:
-                notify.close()
-        self.leader = procs.identify(leader)
-        if self.leader is None:
-            raise Failed("the sandbox's first process ended at once; see the pod's plugin.log", subject=self._pod.uuid)
-        self._fds = namespaces.open_namespaces(self.leader, kinds(self._pod))
-
-    def _started(self, argv: list[str], notify: _socket.socket) -> int:
-        """Pid of the first process of the sandbox that nspawn has made."""
         name = f"podium/{self._pod.uuid}"
-        notify.bind("\0" + name)  # an abstract name is the network namespace's, too
         cgroup.create(self._cgroup)
+        with namespaces.inside_netns(born_in):
+            self._notify = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+            self._notify.bind("\0" + name)  # an abstract name is the network namespace's, too
+            self._fork(argv, name)
+
+    def _fork(self, argv: list[str], notify: str) -> None:
         end, self._life = os.pipe2(os.O_CLOEXEC)
-        executed, until_executed = os.pipe2(os.O_CLOEXEC)
+        self._executed, until_executed = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         self._nspawn = cgroup.fork(self._cgroup)
         if self._nspawn == 0:
-            self._become_nspawn(argv, "@" + name, parent, end)
+            self._become_nspawn(argv, "@" + notify, parent, end)
         os.close(end)
         os.close(until_executed)
-        os.read(executed, 1)  # before, the child moves itself, in no time, unless it has to wait for us
-        os.close(executed)
-        cgroup.expect_moves()
-        return self._wait_ready(notify)
 
     def _become_nspawn(self, argv: list[str], notify: str, parent: int, stdin: int) -> None:
         """The child's side of the fork: it never returns. What nspawn says goes to the pod's plugin.log."""
@@ -251,8 +244,13 @@ class NspawnSandbox:
         finally:
             os._exit(125)
 
-    def _wait_ready(self, notify: _socket.socket) -> int:
-        """Pid of the sandbox's first process."""
+    def _wait_ready(self) -> Process:
+        """The sandbox's first process."""
+        os.read(self._executed, 1)  # before, the child moves itself, in no time, unless it has to wait for us
+        os.close(self._executed)
+        cgroup.expect_moves()
+        notify = self._notify
+        assert notify is not None
         pidfd = os.pidfd_open(self._nspawn)
         deadline = time.monotonic() + START_TIMEOUT
         leader = 0
@@ -263,16 +261,22 @@ class NspawnSandbox:
                     fields = dict(line.partition("=")[::2] for line in notify.recv(4096).decode().splitlines())
                     leader = int(fields.get("X_NSPAWN_LEADER_PID", leader))
                     if fields.get("READY") == "1" and leader:
-                        return leader
+                        break
                 elif pidfd in ready:
                     raise Failed(
                         f"systemd-nspawn ended before the sandbox was ready{self._last_words()}",
                         hint="see 'podium stage1 check nspawn'",
                         subject=self._pod.uuid,
                     )
+            else:
+                raise Failed(f"systemd-nspawn was not ready within {START_TIMEOUT:g} s", subject=self._pod.uuid)
         finally:
             os.close(pidfd)
-        raise Failed(f"systemd-nspawn was not ready within {START_TIMEOUT:g} s", subject=self._pod.uuid)
+            notify.close()
+        process = procs.identify(leader)
+        if process is None:
+            raise Failed("the sandbox's first process ended at once; see the pod's plugin.log", subject=self._pod.uuid)
+        return process
 
     def _last_words(self) -> str:
         """What nspawn has said last: with --rm nobody finds the pod's plugin.log."""
