@@ -38,8 +38,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 @pytest.fixture(scope="session")
 def session_dir() -> Iterator[str]:
     """A folder of this session on a real file system; its path is short, since sockets are made below it."""
+    os.makedirs(BASE, exist_ok=True)
     folder = os.path.join(BASE, str(os.getpid()))
-    os.makedirs(folder)
+    while os.path.lexists(folder):  # of a session that was killed, and whose pid we have
+        folder += "+"
+    os.mkdir(folder)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)  # what could not be removed has failed its test
 

@@ -243,6 +243,7 @@ def test_status_tells_of_a_running_pod(either: Fly) -> None:
     either.podium("stop", "web")
     ended = either.status("web")
     assert ended["started"] <= ended["finished"] and ended["pid"] is None and ended["apps"][0]["pid"] is None
+    assert "exit code: 143" in either.podium.out("status", "web").splitlines()
 
 
 def test_a_debian_image(podium: Podium, debian_oci: str, host_guard: Snapshot) -> None:

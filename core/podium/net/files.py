@@ -1,4 +1,4 @@
-"""resolv.conf(5) and hosts(5) of a pod: written into its folder, mounted over what its images have."""
+"""resolv.conf(5), hosts(5) and hostname(5) of a pod: written into its folder, mounted over what its images have."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def hostname(pod: Pod) -> str:
 def asked(pod: Pod) -> bool:
     """Whether the pod asks for anything that these files say."""
     network = pod.network
+    if pod.hostname and network.names != ("host",):
+        return True
     return bool(network.dns or network.dns_search or network.dns_options or network.dns_domain or network.hosts)
 
 
 def write(
     pod: Pod, interfaces: Sequence[Interface] = (), dns: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Write both files.
+    """Write the files.
 
     Args:
         pod: whose.
@@ -42,17 +44,24 @@ def write(
     Returns:
         The name servers in effect, and for each file its path and where apps are to see it.
     """
+    text, servers = resolv_conf(pod, dns)
+    made = (_write(pod, "resolv.conf", text), _write(pod, "hosts", hosts(pod, interfaces)), write_hostname(pod))
+    return tuple(servers), made
+
+
+def write_hostname(pod: Pod) -> tuple[str, str]:
+    """Write hostname alone: its path, and where apps are to see it."""
+    return _write(pod, "hostname", f"{hostname(pod)}\n")
+
+
+def _write(pod: Pod, name: str, content: str) -> tuple[str, str]:
     folder = os.path.join(pod.dir, "net")
     os.makedirs(folder, mode=0o755, exist_ok=True)
-    text, servers = resolv_conf(pod, dns)
-    made = []
-    for name, content in (("resolv.conf", text), ("hosts", hosts(pod, interfaces))):
-        path = os.path.join(folder, name)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(content)
-        os.chmod(path, 0o644)
-        made.append((path, f"/etc/{name}"))
-    return tuple(servers), tuple(made)
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(content)
+    os.chmod(path, 0o644)
+    return path, f"/etc/{name}"
 
 
 def resolv_conf(pod: Pod, dns: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:

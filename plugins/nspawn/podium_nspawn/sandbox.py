@@ -202,7 +202,8 @@ class NspawnSandbox:
         if files.asked(self._pod):
             return list(files.write(self._pod)[1])
         if self._pod.network.names == ("host",):
-            return [(path, path) for path in _HOST_FILES if os.path.exists(path)]
+            of_host = [(path, path) for path in _HOST_FILES if os.path.exists(path)]
+            return [*of_host, files.write_hostname(self._pod)] if self._pod.hostname else of_host
         return []
 
     def _start_nspawn(self, *, register: bool) -> None:

@@ -48,6 +48,7 @@ def _show(pod: dict[str, Any]) -> None:
             ("created", pod["created"] or ""),
             ("started", pod["started"] or ""),
             ("finished", pod["finished"] or ""),
+            ("exit code", _text(pod["exit_code"])),
             ("pid", _text(pod.get("pid"))),
             ("cgroup", pod.get("cgroup") or ""),
             ("memory", "" if memory is None else human_size(memory)),
