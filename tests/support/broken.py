@@ -102,7 +102,9 @@ BROKEN = {
     ),
     "signal-1": _code("test_death_by_signal_is_128_and_more", "code if code != 137 else 1"),
     "deaf": Broken(
-        "test_signals_reach_the_app", _STOP, f"    if request.signal is not None:\n        return True\n{_STOP}"
+        "test_signals_reach_the_app",
+        _STOP,
+        f"    if request.signal is not None and request.app is None:\n        return True\n{_STOP}",
     ),
     "all-ears": Broken(
         "test_a_signal_reaches_one_app_alone", _STOP, f"    request = request.replace(app=None)\n{_STOP}"
@@ -139,7 +141,11 @@ BROKEN = {
         f"        while os.path.exists(rootfs.folder(pod, app)):\n            pass\n{_PREPARED}",
     ),
     "no-notify": _apps("test_notify", "notify=False"),
-    "one-rootfs": Broken("test_several_apps", "rootfs.path(self.pod, app)", "rootfs.path(self.pod, self.pod.apps[0])"),
+    "one-rootfs": Broken(
+        "test_several_apps",
+        "rootfs.path(self.pod, app)",
+        'rootfs.path(self.pod, self.pod.apps[0] if app.name == "b" else app)',  # others share a pod with many checks
+    ),
     # enter
     "enters-with-0": Broken(
         "test_enter_runs_beside_the_app",

@@ -53,12 +53,12 @@ class EnterChecks:
         """A command that still runs when the app ends is killed, which its exit code says, and podium."""
         if "enter" not in claims:
             pytest.skip("the plugin does not claim `enter`")
-        uuid = pods.start("echo ready; exec sleep 100")
+        uuid = pods.start("echo ready; until test -e /end; do sleep 0.05; done")
         pods.logged(uuid, "ready")
-        with pods.podium.start("enter", uuid, "--", "/bin/sh", "-c", "echo inside; exec sleep 100") as entered:
+        command = "echo inside; touch /end; exec sleep 100"
+        with pods.podium.start("enter", uuid, "--", "/bin/sh", "-c", command) as entered:
             assert entered.stdout is not None
             assert entered.stdout.readline() == "inside\n"
-            pods.podium("stop", "--force", uuid)
             said = entered.communicate()[1]
         assert entered.returncode == 137, f"it exited {entered.returncode}: {said}"
         assert "has ended" in said, said

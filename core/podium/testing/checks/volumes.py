@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -31,9 +32,10 @@ def _effect(kind: str, command: str, volume: str) -> Effect:
 
 
 def _source(workspace: str, name: str) -> str:
-    """A folder of the host, with a file in it."""
+    """A folder of the host, with a file in it and nothing that a plugin before may have written."""
     folder = os.path.join(workspace, f"source-{name}")
-    os.makedirs(folder, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
     with open(os.path.join(folder, "file"), "w", encoding="ascii") as f:
         f.write("from the host\n")
     return folder
