@@ -1,5 +1,5 @@
 """A plugin that breaks one rule fails the check of that rule, and no other. PODIUM_TEST_WHOLE_SUITE=1 runs all checks
-on each of those that are chosen (on all of them it takes half an hour), else it is the check itself and one that
+on each of those that are chosen (on all of them, 25 minutes of one processor), else it is the check itself and one that
 touches most hooks.
 """
 
