@@ -35,7 +35,8 @@ def test_names_split_at_the_tag(text: str, expected: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "a:", ":b", "/a", "a/", "a//b", "a/../b", "a b", "a:b/c:", "ä", "a\n", "x" * 600]
+    "text",
+    ["", ":", "a:", ":b", "/a", "a/", "a//b", "a/../b", "a b", "a:b/c:", "a:b:c", "h:1/a:b:c", "ä", "a\n", "x" * 600],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(BadInput):

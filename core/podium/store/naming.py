@@ -37,6 +37,7 @@ def split_name(text: str) -> tuple[str, str]:
         or not _TAG.issuperset(tag)
         or not (name[0].isalnum() and name[-1].isalnum())
         or any(part in ("", ".", "..") for part in name.split("/"))
+        or ":" in name.rpartition("/")[2]
     ):
         raise BadInput(
             f"{text[:160]!r} is no image name",
