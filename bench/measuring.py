@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -65,16 +66,20 @@ def with_image(root: str, command: str) -> str:
 def in_turns(commands: Mapping[str, Sequence[str]], rounds: int, pause: float = 0.0) -> dict[str, list[float]]:
     """Milliseconds that each run of each command took, sorted; the commands take turns, so that noise meets all.
 
+    Each round has another order: what a command leaves to the kernel to end, as a namespace, slows the next down.
+
     Args:
         commands: by name.
         rounds: how many of each.
         pause: seconds before each, for what the one before has left to end.
     """
     taken: dict[str, list[float]] = {name: [] for name in commands}
+    order, chance = list(commands), random.Random(0)
     for number in range(_WARM_UP + rounds):
-        for name, command in commands.items():
+        chance.shuffle(order)
+        for name in order:
             time.sleep(pause)
-            milliseconds = _timed(command)
+            milliseconds = _timed(commands[name])
             if number >= _WARM_UP:
                 taken[name].append(milliseconds)
     return {name: sorted(values) for name, values in taken.items()}
