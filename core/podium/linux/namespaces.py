@@ -49,23 +49,30 @@ def setns(fd: int, flags: int = 0) -> None:
 
 
 @contextmanager
-def inside_netns(fd: int | None) -> Iterator[None]:
-    """Be in another network namespace for the block: sockets made there are that one's. For one thread only.
+def inside(fds: Mapping[str, int]) -> Iterator[None]:
+    """Be in other namespaces (kind → descriptor; neither user nor pid) for the block. For one thread only.
 
-    None: stay in this one.
+    With `mnt`, paths mean what they mean there, /proc/self nothing perhaps, and nothing is to be imported.
     """
-    if fd is None:
-        yield
-        return
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    own, back = {}, []
     try:
-        syscalls.setns(fd, CLONE_NEWNET)
+        for kind in fds:
+            own[kind] = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        if "mnt" in fds:  # whose joining changes both
+            back = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in ("/", ".")]
         try:
+            join(fds)
             yield
         finally:
-            syscalls.setns(own, CLONE_NEWNET)
+            for kind, fd in own.items():
+                syscalls.setns(fd, FLAGS[kind])
+            if back:
+                os.fchdir(back[0])
+                os.chroot(".")
+                os.fchdir(back[1])
     finally:
-        os.close(own)
+        for fd in (*own.values(), *back):
+            os.close(fd)
 
 
 def namespace_id(pid: int | str, kind: str) -> str:

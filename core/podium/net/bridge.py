@@ -55,7 +55,7 @@ def _add(env: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
     if ports:  # the pod reaches its own ports as others do
         with open(f"/sys/class/net/{host}/brport/hairpin_mode", "w", encoding="ascii") as f:
             f.write("1")
-    with namespaces.inside_netns(netns):
+    with namespaces.inside({"net": netns}):
         netlink.set_up(ifname)
         for address, network in zip(addresses, networks, strict=True):
             netlink.add_address(ifname, str(address), network.prefixlen)
@@ -80,7 +80,7 @@ def _add(env: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
 def _del(env: Mapping[str, str], config: Mapping[str, Any]) -> None:
     if env["CNI_NETNS"]:
         netns = os.open(env["CNI_NETNS"], os.O_RDONLY | os.O_CLOEXEC)
-        with namespaces.inside_netns(netns):
+        with namespaces.inside({"net": netns}):
             netlink.delete_named(env["CNI_IFNAME"])
     rules.sweep(config["name"], env["CNI_CONTAINERID"])
     folder = _folder(config)
@@ -92,7 +92,7 @@ def _del(env: Mapping[str, str], config: Mapping[str, Any]) -> None:
 def _check(env: Mapping[str, str], config: Mapping[str, Any]) -> None:
     holder = [env["CNI_CONTAINERID"], env["CNI_IFNAME"]]
     reserved = {name for name, found in _reserved(_folder(config)) if found == holder}
-    with namespaces.inside_netns(os.open(env["CNI_NETNS"], os.O_RDONLY | os.O_CLOEXEC)):
+    with namespaces.inside({"net": os.open(env["CNI_NETNS"], os.O_RDONLY | os.O_CLOEXEC)}):
         there = {address.address for address in netlink.addresses()}
     for ip in config["prevResult"]["ips"]:
         address = ip["address"].partition("/")[0]

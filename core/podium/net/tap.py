@@ -58,7 +58,7 @@ def open_tap(setup: NetworkSetup, name: str) -> Tap:
     interface = next((i for i in setup.interfaces if i.name == name), None)
     if interface is None:
         raise KeyError(name)
-    with namespaces.inside_netns(setup.netns_fd):
+    with namespaces.inside({"net": setup.netns_fd}):
         return _make(interface)
 
 

@@ -8,7 +8,7 @@ import select
 import stat
 import time
 
-from podium.errors import Failed, HostLacks
+from podium.errors import Failed, HostLacks, PodiumError
 from podium.linux import caps, cgroup, mount, namespaces, procs, signals
 from podium.linux.procs import Process
 from podium.linux.resolve import ensure_mountpoint, open_dir, open_in_root
@@ -131,10 +131,15 @@ class NspawnSandbox:
             self._start_nspawn(register=False)
             self.leader = self._wait_ready()
         self._fds = namespaces.open_namespaces(self.leader, kinds(self._pod))
-        self._in_sandbox(("mnt",), self._share_kernel_folders)
+        try:
+            with namespaces.inside({"mnt": self._fds["mnt"]}):
+                self._share_kernel_folders()
+        except OSError as e:
+            raise self._unready(e) from None
         values = paths.sysctls(self._pod)
         if values:  # by the host's /proc: the sandbox's own is read-only
-            self._in_sandbox(("ipc", "net"), lambda: paths.set_sysctls(values))
+            with namespaces.inside({kind: self._fds[kind] for kind in ("ipc", "net")}):
+                paths.set_sysctls(values)
         return self.leader
 
     def ended(self) -> bool:
@@ -208,16 +213,17 @@ class NspawnSandbox:
 
     def _start_nspawn(self, *, register: bool) -> None:
         """Start nspawn, which will say when the sandbox is there (sd_notify(3))."""
-        network, netns, born_in = self._network, None, None
+        network, netns = self._network, None
+        born_in: dict[str, int] = {}
         if network is not None and self._ids is None:
             netns = f"/proc/{os.getpid()}/fd/{network.netns_fd}"
         elif network is not None:
             # It may not mount the sysfs of a namespace that its user ids don't own: so it is born there.
-            born_in = network.netns_fd
+            born_in = {"net": network.netns_fd}
         argv = arguments(self._pod, self._root, netns, self._ids, register=register)
         name = f"podium/{self._pod.uuid}"
         cgroup.create(self._cgroup)
-        with namespaces.inside_netns(born_in):
+        with namespaces.inside(born_in):
             self._notify = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
             self._notify.bind("\0" + name)  # an abstract name is the network namespace's, too
             self._fork(argv, name)
@@ -285,28 +291,12 @@ class NspawnSandbox:
             said = [line.strip() for line in f if line.strip()]
         return f": {said[-1][:300]}" if said else ""
 
-    def _in_sandbox(self, kinds: Sequence[str], work: Callable[[], None]) -> None:
-        """Do something in a child that has joined some of the sandbox's namespaces.
+    def _unready(self, error: OSError) -> PodiumError:
+        from podium.sandbox.check import NO_CHROOT, in_chroot
 
-        Raises:
-            Failed: it could not be done; the pod's plugin.log says why.
-        """
-        pid = os.fork()
-        if pid == 0:
-            try:
-                namespaces.join({kind: self._fds[kind] for kind in kinds})
-                work()
-                os._exit(0)
-            except BaseException as e:
-                os.write(2, f"podium: {type(e).__name__}: {e}\n".encode())
-            finally:
-                os._exit(1)
-        if os.waitpid(pid, 0)[1] != 0:
-            from podium.sandbox.check import NO_CHROOT, in_chroot
-
-            if in_chroot():  # from where the sandbox's root can't be reached by its namespaces
-                raise HostLacks("podium runs in a chroot, where nspawn can't be used", hint=NO_CHROOT)
-            raise Failed(f"the sandbox could not be made ready for its apps{self._last_words()}")
+        if in_chroot():  # from where the sandbox's root can't be reached by its namespaces
+            return HostLacks("podium runs in a chroot, where nspawn can't be used", hint=NO_CHROOT)
+        return Failed(f"the sandbox could not be made ready for its apps: {error}", subject=self._pod.uuid)
 
     def _share_kernel_folders(self) -> None:
         """Inside: the apps see the sandbox's own /proc, /sys and /dev, as nspawn made them, and volumes in /dev."""
