@@ -11,17 +11,16 @@ from podium.linux.files import write_atomic
 from podium.linux.programs import needed
 from podium.sandbox import derived, kernels
 from podium.types import Pod, Supervisor
-from podium_kvm import accelerator, initrd, network
+from podium_kvm import accelerator, initrd, network, queues
 from podium_kvm.files import folder
+from podium_kvm.machine import PORTS_PER_BUS, STREAMS
 from podium_kvm.sandbox import KvmSandbox
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
-OVERHEAD = 72  # MiB that the guest's kernel and init need beside the apps
+OVERHEAD = 72  # MiB that the guest's kernel and init need beside the apps, where a queue has few buffers
 APP_OVERHEAD = 4  # MiB more for each app
+ENTERED = 4  # commands that are entered at a time and have memory for their ports
+PAGE = 4096  # bytes
 PAGES = 64  # of so much memory one part is the kernel's, to describe it
 HOST_OVERHEAD = 192  # MiB that QEMU and the relays need beside the guest
 HOST_PIDS = 512  # threads of QEMU and virtiofsd, and the relays
@@ -31,14 +30,22 @@ _FOR_NETWORKS = ("failover.ko", "net_failover.ko", "virtio_net.ko")
 _FOR_VOLUMES = ("fuse.ko", "virtiofs.ko")
 
 
-def memory_of(pod: Pod) -> int:
-    """MiB of the guest: the pod's limit, else the sum of its apps' where each has one; the guest's own comes on top."""
+def memory_of(pod: Pod, buffers: int = queues.FEW) -> int:
+    """MiB of the guest: the pod's limit, else the sum of its apps' where each has one; the guest's own comes on top.
+
+    Args:
+        pod: the pod.
+        buffers: of a queue of a port, each a page.
+    """
     asked = pod.isolators.memory_limit
     each = [app.isolators.memory_limit for app in pod.apps]
     if asked is None:
         asked = sum(limit or 0 for limit in each) if all(each) else 0
     apps = (asked + (1 << 20) - 1) >> 20
-    return max(MIN_MEMORY, apps + apps // PAGES + OVERHEAD + APP_OVERHEAD * len(pod.apps))
+    ports = 2 + len(STREAMS) * (len(pod.apps) + ENTERED)
+    filled = ports + 2 + len(pod.apps) * len(STREAMS) // PORTS_PER_BUS  # and the control queue of each bus
+    more = (buffers - queues.FEW) * filled * PAGE >> 20
+    return max(MIN_MEMORY, apps + apps // PAGES + OVERHEAD + APP_OVERHEAD * len(pod.apps)) + more
 
 
 def cpus_of(pod: Pod) -> int:
@@ -47,11 +54,11 @@ def cpus_of(pod: Pod) -> int:
     return max(1, min(os.cpu_count() or 1, (max(limits) + 999) // 1000))
 
 
-def _host_limits(pod: Pod) -> cgroup.Limits:
+def _host_limits(pod: Pod, guest: int) -> cgroup.Limits:
     """In place of the pod's own, which are the guest's: here QEMU's share comes on top."""
     memory, pids = pod.isolators.memory_limit, pod.isolators.pids
     return cgroup.Limits(
-        memory_max=None if memory is None else (memory_of(pod) + HOST_OVERHEAD) << 20,
+        memory_max=None if memory is None else (guest + HOST_OVERHEAD) << 20,
         pids_max=None if pids is None else HOST_PIDS,
     )
 
@@ -98,8 +105,8 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
         HostLacks: its kernel is gone, or QEMU.
         Failed: it did not boot.
     """
-    needed("qemu-system-x86_64", "qemu-system-x86")
-    cgroup.apply(pod.cgroup, _host_limits(pod))
+    memory, cpus = memory_of(pod, queues.size(pod.data_root)), cpus_of(pod)
+    cgroup.apply(pod.cgroup, _host_limits(pod, memory))
     with open(os.path.join(pod.stage1_dir, _KERNEL), encoding="ascii") as f:
         kernel = kernels.stored(pod.data_root, f.read().strip())
     rootfs = {app.image_id: app.rootfs for app in pod.apps}
@@ -109,7 +116,6 @@ def start(pod: Pod, supervisor: Supervisor) -> KvmSandbox:
     asked = pod.settings.get("accel", accelerator.AUTO)
     chosen = accelerator.choose(pod.data_root, asked)
     supervisor.facts(accelerator=chosen.name, accelerator_reason=chosen.reason)
-    memory, cpus = memory_of(pod), cpus_of(pod)
     taps, archive = network.connect(pod, supervisor)
     with open(os.path.join(folder(pod), "initrd"), "ab") as first:
         first.write(archive)
