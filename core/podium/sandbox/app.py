@@ -15,14 +15,12 @@ from podium.errors import CannotExecute, CommandNotFound, Failed, HostLacks, Pod
 from podium.linux import caps, cgroup, namespaces, procs, seccomp, syscalls
 from podium.linux.signals import signal
 from podium.quickjson import dumps, loads
-from podium.sandbox.launch import Launch
+from podium.sandbox.launch import DEFAULT_PATH, Launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
-
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start(

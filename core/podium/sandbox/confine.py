@@ -8,8 +8,7 @@ from podium.errors import HostLacks
 from podium.linux import caps, cgroup, seccomp
 from podium.linux.resolve import open_in_root
 from podium.sandbox import rootfs
-from podium.sandbox.app import DEFAULT_PATH
-from podium.sandbox.launch import Launch
+from podium.sandbox.launch import DEFAULT_PATH, Launch
 from podium.sandbox.notify import APP_SOCKET
 from podium.sandbox.users import identify
 from podium.types import (

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FOLDER = "apps"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Launch(NamedTuple):

@@ -16,13 +16,12 @@ import resource
 import struct
 
 from podium.linux.signals import signal
-from podium.sandbox.launch import Launch
+from podium.sandbox.launch import DEFAULT_PATH, Launch
 from podium_kvm.assembler import EXIT, WRITE
 from podium_kvm.steps import Steps
 
 CTL_FD = 3
 _SCREEN_FD, _IN_FD, _OUT_FD, _ERR_FD = 6, 7, 8, 9  # what the agent (guest/init) has open, too
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAST_CAPABILITY = 40  # CAP_CHECKPOINT_RESTORE (capabilities(7)); a guest that knows fewer refuses to drop it
 _CHUNK = 1 << 16  # bytes that are copied at once
 _EVENTS = 256  # bytes of memory.events(.local) that are looked at
@@ -331,5 +330,5 @@ def _candidates(launch: Launch) -> list[str]:
     command = launch.argv[0]
     if "/" in command:
         return [command]
-    folders = launch.environment.get("PATH", _DEFAULT_PATH).split(":")
+    folders = launch.environment.get("PATH", DEFAULT_PATH).split(":")
     return [f"{folder.rstrip('/') or '.' if folder != '/' else ''}/{command}" for folder in folders]
