@@ -33,7 +33,7 @@ def test_each_qemu_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "asked").read_text() == "asked\n"
     _qemu(tmp_path, monkeypatch, f"printf '{_SAYS % 1024}'")
     assert queues.size(data) == 1024
-    (tmp_path / "cache/kvm-queues").write_bytes(b'{"qemu": 7}')
+    (tmp_path / "cache/kvm-queues").write_bytes(b"/qemu 7\nmany\n")
     assert queues.size(data) == 1024
 
 

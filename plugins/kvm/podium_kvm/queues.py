@@ -10,7 +10,6 @@ import os
 
 from podium.linux.files import write_atomic
 from podium.linux.programs import needed
-from podium.quickjson import dumps, loads
 from podium_kvm.machine import QEMU
 
 FEW, MANY = 128, 1024
@@ -33,19 +32,19 @@ def size(data_root: str) -> int:
     """
     program = needed(QEMU, "qemu-system-x86")
     found, place = os.stat(program), os.path.join(data_root, "cache", "kvm-queues")
-    key = [program, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]
+    key = f"{program} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
     try:
         with open(place, encoding="utf-8") as f:
-            known = loads(f.read())
-        if known["qemu"] == key and type(known["size"]) is int:
-            return int(known["size"])
-    except (OSError, ValueError, KeyError, TypeError):
+            known, number = f.read().splitlines()
+        if known == key:
+            return int(number)
+    except (OSError, ValueError):
         pass
     answer = ask(program)
     if answer is None:
         return MANY
     try:
-        write_atomic(place, dumps({"qemu": key, "size": answer}).encode(), durable=False)
+        write_atomic(place, f"{key}\n{answer}\n".encode(), durable=False)
     except OSError:
         pass  # it is asked again next time
     return answer
@@ -53,14 +52,15 @@ def size(data_root: str) -> int:
 
 def ask(program: str) -> int | None:
     """What a QEMU says that never runs its guest; None if it does not."""
+    import json
     import subprocess
 
     argv = [program, "-S", "-M", "q35", "-nodefaults", "-no-user-config", "-display", "none"]
     argv += ["-device", "virtio-serial-pci,id=bus", "-qmp", "stdio"]
-    asked = "".join(f"{dumps(command)}\n" for command in _COMMANDS)
+    asked = "".join(f"{json.dumps(command)}\n" for command in _COMMANDS)
     try:
         done = subprocess.run(argv, input=asked.encode(), capture_output=True, timeout=_TIMEOUT, check=False)
-        answers = [loads(line) for line in done.stdout.decode().splitlines()]
+        answers = [json.loads(line) for line in done.stdout.decode().splitlines()]
         return next(int(a["return"]["vring-num"]) for a in answers if "vring-num" in a.get("return", ""))
     except (OSError, subprocess.SubprocessError, ValueError, TypeError, AttributeError, StopIteration):
         return None
