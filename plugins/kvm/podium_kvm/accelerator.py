@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from podium.errors import BadInput, HostLacks
+from podium.linux.files import write_atomic
 from podium.types import Record
 
 AUTO, KVM, TCG = WORDS = ("auto", "kvm", "tcg")
@@ -142,10 +143,7 @@ def _read(path: str, key: str) -> tuple[bool, str] | None:
 
 
 def _write(path: str, key: str, verdict: tuple[bool, str]) -> None:
-    temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as f:
-            f.write(f"{key}\n{'yes' if verdict[0] else 'no'}\n{verdict[1]}\n")
-        os.rename(temporary, path)
+        write_atomic(path, f"{key}\n{'yes' if verdict[0] else 'no'}\n{verdict[1]}\n".encode(), durable=False)
     except OSError:
         pass  # it is asked again next time

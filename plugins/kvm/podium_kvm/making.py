@@ -20,7 +20,7 @@ MIN_MEMORY = 128  # MiB; with 64 the kernel does not boot
 OVERHEAD = 72  # MiB that the guest's kernel and init need beside the apps, where a queue has few buffers
 APP_OVERHEAD = 4  # MiB more for each app
 ENTERED = 4  # commands that are entered at a time and have memory for their ports
-PAGE = 4096  # bytes
+BUFFER = 4096  # bytes of one in a queue: a page
 PAGES = 64  # of so much memory one part is the kernel's, to describe it
 HOST_OVERHEAD = 192  # MiB that QEMU and the relays need beside the guest
 HOST_PIDS = 512  # threads of QEMU and virtiofsd, and the relays
@@ -30,12 +30,12 @@ _FOR_NETWORKS = ("failover.ko", "net_failover.ko", "virtio_net.ko")
 _FOR_VOLUMES = ("fuse.ko", "virtiofs.ko")
 
 
-def memory_of(pod: Pod, buffers: int = queues.FEW) -> int:
+def memory_of(pod: Pod, buffers: int) -> int:
     """MiB of the guest: the pod's limit, else the sum of its apps' where each has one; the guest's own comes on top.
 
     Args:
         pod: the pod.
-        buffers: of a queue of a port, each a page.
+        buffers: of a queue of a port.
     """
     asked = pod.isolators.memory_limit
     each = [app.isolators.memory_limit for app in pod.apps]
@@ -44,7 +44,7 @@ def memory_of(pod: Pod, buffers: int = queues.FEW) -> int:
     apps = (asked + (1 << 20) - 1) >> 20
     ports = 2 + len(STREAMS) * (len(pod.apps) + ENTERED)
     filled = ports + 2 + len(pod.apps) * len(STREAMS) // PORTS_PER_BUS  # and the control queue of each bus
-    more = (buffers - queues.FEW) * filled * PAGE >> 20
+    more = (buffers - queues.FEW) * filled * BUFFER >> 20
     return max(MIN_MEMORY, apps + apps // PAGES + OVERHEAD + APP_OVERHEAD * len(pod.apps)) + more
 
 
