@@ -64,7 +64,11 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
     pod, fd = _embryo(context)
     worker: Worker | None = None
     try:
+        from podium.linux import cgroup  # before the fork, since the worker needs it as well
+
         worker = Worker.start(plugin, None, keep=(fd, *keep))
+        if to_run:
+            cgroup.expect_moves_soon()
         from podium.stage1.dispatch import Dispatcher
 
         pin = Dispatcher(data, context.config).pin_of(plugin)

@@ -108,8 +108,12 @@ class Dispatcher:
         `to_run`: it is to run a pod, so it imports all that a run needs before it begins one.
         """
         assert choice.plugin is not None
+        from podium.linux import cgroup
+
         worker = Worker.start(choice.plugin, self._data.pin(choice.pin) if choice.pin else None, keep)
         try:
+            if to_run:
+                cgroup.expect_moves_soon()
             worker.load(ahead=to_run)
         except PodiumError:
             worker.close()
