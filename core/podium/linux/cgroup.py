@@ -110,13 +110,9 @@ def expect_moves(at: Hierarchies | None = None) -> None:
     For a caller that has nothing to do while another program starts, which is going to move a process. All it does is
     to "move" itself to where it is; where it may not, nothing is gained.
     """
-    at = at or hierarchies.current()
-    try:
-        if at.v2 is not None:
-            own = next(line for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::"))
-            write(f"{at.v2}{own[3:]}/cgroup.procs", "0")
-    except (OSError, StopIteration):
-        pass
+    fd = _own_procs(at or hierarchies.current())
+    if fd is not None:
+        _move_here(fd, 1)
 
 
 def expect_moves_soon() -> None:
@@ -126,13 +122,27 @@ def expect_moves_soon() -> None:
     """
     from _thread import start_new_thread
 
-    def wait() -> None:
-        with suppress(HostLacks):
-            expect_moves()
-            expect_moves()
+    with suppress(HostLacks, RuntimeError):  # no cgroups; a limit on threads
+        fd = _own_procs(hierarchies.current())
+        if fd is not None:
+            start_new_thread(_move_here, (fd, 2))
 
-    with suppress(RuntimeError):  # a limit on threads
-        start_new_thread(wait, ())
+
+def _own_procs(at: Hierarchies) -> int | None:
+    """Descriptor of the cgroup.procs of this process's own cgroup in the v2 hierarchy, if there is one."""
+    try:
+        own = next(line for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::"))
+        return os.open(f"{at.v2}{own[3:]}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) if at.v2 else None
+    except (OSError, StopIteration):
+        return None
+
+
+def _move_here(procs_fd: int, times: int) -> None:
+    """In a thread, each line is a turn at the interpreter that the others have to wait for."""
+    with suppress(OSError):
+        for _ in range(times):
+            os.write(procs_fd, b"0")
+    os.close(procs_fd)
 
 
 def populated(path: str, at: Hierarchies | None = None) -> bool:
