@@ -50,6 +50,7 @@ def serve(channel: Channel) -> None:
     import podium.stage1.calling  # noqa: F401  (the first request will need it; its sender is still busy)
 
     worker = _Worker(channel)
+    worker.work_ahead()
     for request in channel.requests():
         answer = worker.answer(request)
         if not _send(channel, request.get("id"), answer, worker.afterwards):
@@ -137,7 +138,7 @@ class _Worker:
         self._channel = channel
         self._loaded: Loaded | None = None
         self.afterwards: list[str] = []  # what this process becomes once it has answered
-        self._ahead: list[str] = []  # modules that a run will need
+        self._ahead = ["podium.pods.model"]  # modules that will be needed: this one by all that is done to a pod
         self._more: dict[str, bool] = {}  # what the answers say besides
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +168,7 @@ class _Worker:
         return getattr(self, f"_{hook}")(folder, args)
 
     def work_ahead(self, *, whatever_comes: bool = False) -> None:
-        """Import what a run will need while the caller prepares it, until it asks for something.
+        """Import what will be needed while the caller has nothing to ask, as when it prepares a run.
 
         A run begins with the rest of it: no upgrade on disk can then mix into a pod.
         """
