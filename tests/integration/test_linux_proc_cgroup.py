@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,41 @@ def test_another_process_is_moved(path: str, at: Hierarchies) -> None:
     assert path.split("/")[1] in cgroup.existing(PARENT, at)
     assert cgroup.kill(path, signal.SIGTERM, at=at)
     assert _wait(pid) == -signal.SIGTERM
+
+
+def test_waiting_for_moves_moves_nobody_and_leaves_nothing(path: str) -> None:
+    if hierarchies.current().v2 is None:
+        pytest.skip("this host has no cgroup v2, where alone moves are waited for")
+    cgroup.create(path)
+
+    def wait() -> bool:
+        def mine() -> tuple[dict[str, str], list[str], list[str]]:
+            return _own_paths(), os.listdir("/proc/self/task"), sorted(os.listdir("/proc/self/fd"))
+
+        before = mine()
+        cgroup.expect_moves_soon()
+        _until(lambda: len(os.listdir("/proc/self/task")) == 1)
+        cgroup.expect_moves()
+        return mine() != before
+
+    assert _wait(_run(path, wait)) == 0
+
+
+def test_moves_are_waited_for_by_moves_to_where_one_is(tmp_path: Path) -> None:
+    if hierarchies.current().v2 is None:
+        pytest.skip("this host has no cgroup v2, where alone moves are waited for")
+    mine = tmp_path.joinpath(_own_paths()[""].lstrip("/"), "cgroup.procs")
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.touch()
+    at = Hierarchies(str(tmp_path), frozenset(), {})
+    cgroup.expect_moves(at)
+    assert mine.read_text() == "0"
+    cgroup.expect_moves_soon(at)
+    _until(lambda: mine.read_text() == "00")
+    mine.unlink()
+    cgroup.expect_moves(at)  # what can't be is no error
+    cgroup.expect_moves_soon(at)
+    cgroup.expect_moves_soon(at._replace(v2=None))
 
 
 def test_a_forked_child_is_a_whole_python_process(path: str) -> None:

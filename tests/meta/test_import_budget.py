@@ -114,11 +114,14 @@ def test_a_worker_imports_nothing_heavy_ahead(podium: Podium, stage1: str) -> No
         "caller.send({'v': 1, 'id': 1, 'hook': 'load', 'pod': None, 'args': args})\n"
         "_thread.start_new_thread(serve, (Channel(theirs),))\n"
         "assert caller.receive()['result']['name'] == args['name']\n"
-        f"while {{'podium.events.consumers', 'podium_{stage1}.sandbox'}} - sys.modules.keys():\n"
+        f"while {{'podium.sandbox.supervisor', 'podium_{stage1}.sandbox'}} - sys.modules.keys():\n"
         "    time.sleep(0.01)\n"
+        "from podium.sandbox.supervisor import FOR_APPS\n"  # which a run imports next
+        "for module in FOR_APPS:\n"
+        "    __import__(module)\n"
     )
     imported = _imported(["-c", code], podium.environment())
-    assert {"pluggy", "podium.sandbox.supervisor"} <= imported
+    assert {"pluggy", "podium.sandbox.supervisor", "podium.sandbox.process"} <= imported
     assert imported & FORBIDDEN_FOR_RUN == set()
 
 

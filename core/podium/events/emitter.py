@@ -39,7 +39,7 @@ class Emitter:
         data: where.
         hooks: the folder of TOML hooks.
         mounts: descriptor of the mount namespace in which who delivers is started, where this process leaves its own
-            (see `own_mounts`); -1: it does not.
+            (see `podium.linux.namespaces.own_mounts`); -1: it does not.
     """
 
     def __init__(self, data: DataDir, hooks: str, mounts: int = -1) -> None:
@@ -123,18 +123,6 @@ class Emitter:
         from podium.events import consumers
 
         consumers.wake(self._data, self._hooks, self._mounts)
-
-
-def own_mounts() -> int:
-    """A descriptor of the mount namespace that this process is in, before it leaves it.
-
-    So hooks see the host's files, and no mount of the pod's lives as long as a hook.
-    """
-    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
-    finally:
-        os.close(fd)
 
 
 def _common(envelope: envelopes.Envelope | None) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def expect_moves(at: Hierarchies | None = None) -> None:
         _move_here(fd, 1)
 
 
-def expect_moves_soon() -> None:
+def expect_moves_soon(at: Hierarchies | None = None) -> None:
     """The same for moves in 20 to 50 ms, for a caller that has other things to do until then: a thread waits.
 
     A second move, while the first has made them free, makes the time twice as long in which they are.
@@ -123,7 +123,7 @@ def expect_moves_soon() -> None:
     from _thread import start_new_thread
 
     with suppress(HostLacks, RuntimeError):  # no cgroups; a limit on threads
-        fd = _own_procs(hierarchies.current())
+        fd = _own_procs(at or hierarchies.current())
         if fd is not None:
             start_new_thread(_move_here, (fd, 2))
 

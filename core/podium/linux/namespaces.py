@@ -80,6 +80,20 @@ def namespace_id(pid: int | str, kind: str) -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
+def own_mounts() -> int:
+    """A descriptor of the mount namespace that this process is in, before it leaves it; its number is 10 or more.
+
+    What is started there later sees the host's files, and no mount of a pod's lives as long as it does.
+    """
+    import fcntl
+
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+    finally:
+        os.close(fd)
+
+
 def open_namespaces(process: Process, kinds: Iterable[str]) -> dict[str, int]:
     """Descriptors of the namespaces of exactly this process; the caller closes them.
 

@@ -13,8 +13,8 @@ from types import TracebackType
 
 from podium.clock import rfc3339, since_boot
 from podium.errors import Failed, PodiumError, Stopped
-from podium.events.emitter import Emitter, own_mounts
 from podium.linux import cgroup, procs
+from podium.linux.namespaces import own_mounts
 from podium.linux.signals import FORWARDED, signal
 from podium.paths import RUN, DataDir
 from podium.pods import status
@@ -23,8 +23,6 @@ from podium.sandbox.confine import lasting, lasting_remote, limits_of, remote, u
 from podium.sandbox.handover import Handover, Options
 from podium.sandbox.networks import Networks
 from podium.sandbox.notify import Readiness
-from podium.sandbox.process import AppProcess
-from podium.sandbox.stdio import Terminal
 from podium.sandbox.waiting import Waiting, hear
 from podium.trace import trace
 from podium.types import NetworkSetup, Pod, Sandbox
@@ -35,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
+    from podium.sandbox.process import AppProcess
+
+# What only started apps need: it is imported while an unfinished sandbox is being made.
+FOR_APPS = ("podium.sandbox.process", "podium.events.emitter", "podium.events.consumers")
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
 REST_AFTER = 1.5  # seconds without anything to decide; a short pod never pays for it
 _ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
@@ -60,7 +62,6 @@ class PodSupervisor:
         self._notify = notify
         self._caller = caller
         self._mounts = own_mounts() if mounts < 0 else mounts
-        self._emitter = Emitter(DataDir(pod.data_root), options.hooks, self._mounts)
         self._apps: list[AppProcess] = []
         self._waiting: Waiting
         self._sandbox: Sandbox | None = None
@@ -100,7 +101,7 @@ class PodSupervisor:
         self._remove_cgroup()
         if error is not None:
             message = error.message if isinstance(error, PodiumError) else f"{type(error).__name__}: {error}"
-            for app in self._apps or [AppProcess(self._pod, a) for a in self._pod.apps]:
+            for app in self._apps or self._not_started():
                 app.abandoned(message)
             self._ended(125)
 
@@ -123,9 +124,14 @@ class PodSupervisor:
 
     def never_started(self, stopped: Stopped) -> int:
         """Take in that the pod has ended before any app was started; returns its exit code."""
-        for app in self._pod.apps:
-            AppProcess(self._pod, app).abandoned(stopped.message, stopped.number)
+        for app in self._not_started():
+            app.abandoned(stopped.message, stopped.number)
         return 128 + stopped.number
+
+    def _not_started(self) -> list[AppProcess]:
+        from podium.sandbox.process import AppProcess
+
+        return [AppProcess(self._pod, app) for app in self._pod.apps]
 
     def ready(self, app: str) -> None:
         """An app of a remote sandbox that was asked to has said that it is ready."""
@@ -160,9 +166,10 @@ class PodSupervisor:
         self._serves(sandbox)
         self.make_cgroup()
         waiting = self._waiting
-        for app in self._pod.apps:
-            process = AppProcess(self._pod, app)
-            self._apps.append(process)
+        for module in FOR_APPS:
+            __import__(module)
+        self._apps += self._not_started()
+        for app, process in zip(self._pod.apps, self._apps, strict=True):
             if app.notify and waiting.remote is not None:
                 waiting.readiness.expect(app.name)
             elif app.notify:
@@ -172,6 +179,8 @@ class PodSupervisor:
         if made is not None:
             self.leader(made.finish())
         if self._options.tty and self._options.stdio:
+            from podium.sandbox.stdio import Terminal
+
             waiting.terminal = Terminal(self._options.stdio[0], self._options.stdio[1], sandbox.ptmx)
         for process in self._apps:
             process.connect(sandbox, self._options.stdio, waiting.terminal, single=len(self._apps) == 1)
@@ -251,8 +260,11 @@ class PodSupervisor:
         self._emit()
 
     def _emit(self) -> None:
-        self._emitter.pod(RUN, self._pod.dir, self._pod.uuid)
-        self._emitter.wake()
+        from podium.events.emitter import Emitter
+
+        emitter = Emitter(DataDir(self._pod.data_root), self._options.hooks, self._mounts)
+        emitter.pod(RUN, self._pod.dir, self._pod.uuid)
+        emitter.wake()
 
     def make_cgroup(self) -> str:
         """Make the pod's cgroup, if it is not there yet; returns its path below every hierarchy."""
@@ -372,6 +384,8 @@ class PodSupervisor:
         rest: Callable[[Handover], None],
     ) -> Self:
         """The supervisor that `Handover.supervisor` tells of; its `go_on` comes in place of `run_apps`."""
+        from podium.sandbox.process import AppProcess
+
         options, ledger = Options.from_json(record["options"]), PodLedger(pod.dir, read=False)
         made = cls(pod, options, lambda *_: None, caller, rest, ledger=ledger, mounts=record["mounts"])
         made._runtime = status.Runtime.from_json(record["runtime"])

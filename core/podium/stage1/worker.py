@@ -36,7 +36,6 @@ _AHEAD = (
     "podium.linux.clone",
     "podium.sandbox.networks",
     "podium.sandbox.supervisor",
-    "podium.events.consumers",
 )
 
 
@@ -170,7 +169,8 @@ class _Worker:
     def work_ahead(self, *, whatever_comes: bool = False) -> None:
         """Import what will be needed while the caller has nothing to ask, as when it prepares a run.
 
-        A run begins with the rest of it: no upgrade on disk can then mix into a pod.
+        A run begins with the rest of it, so that no upgrade on disk mixes into a pod; `FOR_APPS` of the supervisor
+        follow while its sandbox is made.
         """
         while self._ahead and (whatever_comes or not self._channel.asked()):
             with suppress(ImportError):  # who needs it will say so
