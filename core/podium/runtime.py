@@ -37,7 +37,8 @@ class Runtime:
     Args:
         root: the data directory; None: PODIUM_DIR, else /var/lib/podium.
         config: a configuration file on top of the system's.
-        progress: called with what is done, in units, and how many there are, during long work.
+        progress: called with bytes done, bytes in all (None while that is not known) and files done, during long work,
+            and with None alone when the import or fetch before a run has ended.
         tell: is given what else happens that the user has to know, such as a migration, a sentence each.
 
     Attributes:
@@ -88,7 +89,7 @@ class Runtime:
     def _context(self) -> Context:
         from podium.actions.context import Context
 
-        return Context(self.data, self.config)
+        return Context(self.data, self.config, self._progress)
 
     # pods
 

@@ -8,8 +8,8 @@ from support.command import Podium
 from support.terminal import Screen
 
 
-def shown(podium: Podium, *words: str) -> str:
-    screen = Screen(podium.argv("image", *words), podium.environment())
+def shown(podium: Podium, *words: str, verb: str = "image") -> str:
+    screen = Screen(podium.argv(verb, *words), podium.environment())
     try:
         assert screen.end() == 0, screen.shown
     finally:
@@ -35,5 +35,11 @@ def test_import_and_export_show_a_bar_on_a_terminal(podium: Podium, test_dir: st
     assert "exporting again:1 " in shown(podium, "export", "again:1", out)
     for text in (folder, archive):
         assert text.replace("\r\n", "").rpartition("\r")[2].startswith("\x1b[K")  # the bar is wiped
+    podium("image", "rm", "again:1")
+    run = shown(podium, "--stage1", "fly", "--net", "host", packed, "--exec", "/nothing", verb="prepare")
+    assert f"getting {packed} [" in run
+    wiped, _, uuid = run.rpartition("\r\x1b[K")  # before anything else is said
+    assert "getting" in wiped and len(uuid.strip()) == 36
+    podium("image", "import", packed, "--name", "again:1")
     quiet = podium("image", "export", "again:1", out + "2")
     assert quiet.stderr == ""

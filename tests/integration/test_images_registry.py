@@ -280,6 +280,10 @@ def test_tls_and_users(podium: Podium, work: str, authority: Authority, busybox_
         podium("image", "rm", f"{server.host}/box:1", "box:1")
         assert trusted.out(*shell) == "hi"
         assert podium.out(*shell) == "hi"  # it is in the store now: nobody is asked
+        podium("image", "rm", f"{server.host}/box:1")
+        refused = unknown(*shell, check=125)
+        assert "certificate" in refused.stderr and "--tls-verify=false" in refused.stderr
+        assert unknown.out("run", "--tls-verify=false", *shell[1:]) == "hi"
         for file, told in ((bad, "refuses access"), (os.path.join(work, "none.json"), "wants a user")):
             denied = trusted.using(podium.binary, REGISTRY_AUTH_FILE=file)("image", "fetch", address, check=1)
             assert told in denied.stderr and "podman login" in denied.stderr

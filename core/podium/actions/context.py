@@ -6,6 +6,8 @@ from podium.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podium.config import Config
     from podium.events.emitter import Emitter
     from podium.paths import DataDir
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class Context(NamedTuple):
-    """The data directory and the configuration of one `Runtime`."""
+    """The data directory and the configuration of one `Runtime`, and who is told of long work (see there)."""
 
     data: DataDir
     config: Config
+    progress: Callable[..., None] | None = None
 
     def emitter(self) -> Emitter:
         """Who logs events of pods."""

@@ -13,6 +13,7 @@ from podium.named import NamedTuple
 from podium.paths import DEFAULT_CGROUP, EMBRYO, EXITED_GARBAGE, GARBAGE, MANIFEST, PREPARE, PREPARED
 from podium.pods import lifecycle, lock
 from podium.pods.lifecycle import PodRef
+from podium.pods.request import is_address, is_path
 from podium.stage1 import registry
 from podium.stage1.client import Worker
 from podium.trace import trace
@@ -41,7 +42,7 @@ class Prepared(NamedTuple):
 def plan(context: Context, request: PodRequest) -> PodManifest:
     """The manifest that `prepare` would write: for --dry-run. Images given by path are imported, by address fetched."""
     given = _given(request)
-    return _manifest(request, given, _images(context.store(), request, given))
+    return _manifest(request, given, _images(context, context.store(), request, given))
 
 
 def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, to_run: bool = False) -> Prepared:
@@ -75,7 +76,7 @@ def prepare(context: Context, request: PodRequest, keep: Iterable[int] = (), *, 
         loading = worker.begin_load(ahead=True)  # meanwhile the images are looked up
         store = context.store()
         given = _given(request)
-        images = _images(store, request, given)
+        images = _images(context, store, request, given)
         import podium.pods.compose  # noqa: F401  (needed below; until the plugin is loaded there is time)
 
         worker.loaded(loading)
@@ -167,28 +168,28 @@ def _given(request: PodRequest) -> PodManifest | None:
     return _read_manifest(request.pod_manifest)
 
 
-def _images(store: Store, request: PodRequest, given: PodManifest | None) -> list[Image]:
+def _images(context: Context, store: Store, request: PodRequest, given: PodManifest | None) -> list[Image]:
     """The images that the request or the given manifest names; paths are imported first, and addresses fetched."""
     if given is not None:
         return [store.resolve(ref) for ref in _manifest_refs(given)]
-    return [_image(store, app.image) for app in request.apps]
+    return [_image(context, store, app.image, request.tls_verify) for app in request.apps]
 
 
-def _image(store: Store, image: str) -> Image:
-    if image.startswith("docker://"):
+def _image(context: Context, store: Store, image: str, tls_verify: bool) -> Image:
+    if not is_address(image) and not is_path(image):
+        return store.resolve(image)
+    report = context.progress
+    try:
+        if is_path(image):
+            from podium.images.importing import import_path
+
+            return import_path(store, image, progress=report)
         from podium.images.registry.fetching import stored_or_fetched
 
-        return stored_or_fetched(store, image)
-    if not is_path(image):
-        return store.resolve(image)
-    from podium.images.importing import import_path
-
-    return import_path(store, image)
-
-
-def is_path(image: str) -> bool:
-    """Whether an IMAGE of the command line is a path: it begins with / or ./ or ../, or is there under that name."""
-    return image.startswith(("/", "./", "../")) or (image.endswith((".aci", ".tar")) and os.path.exists(image))
+        return stored_or_fetched(store, image, tls_verify=tls_verify, progress=report)
+    finally:
+        if report is not None:
+            report(None)
 
 
 def _read_manifest(path: str) -> PodManifest:

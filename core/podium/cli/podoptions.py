@@ -5,19 +5,21 @@ from __future__ import annotations
 from podium.cli import output, parse, values
 from podium.cli.appoptions import OPTIONS as APP_OPTIONS
 from podium.cli.appoptions import app_request
-from podium.cli.command import GLOBALS, Args, Command, Context, Option
+from podium.cli.command import GLOBALS, TLS_VERIFY, Args, Command, Context, Option
+from podium.contexts import contextmanager
 from podium.errors import BadUsage
-from podium.pods.request import AppRequest, PodRequest, RunResult
+from podium.pods.request import AppRequest, PodRequest, RunResult, is_address, is_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 USAGE = "[pod options] IMAGE [app options] [-- ARG...] [--- IMAGE ...]..."
 GRAMMAR = (
     "Pod options stand before the first image, an app's options after its image. '--' starts the app's arguments, "
     "'---' ends them and another image follows. IMAGE is a name[:tag], an id or at least 6 digits of it, or the path "
-    "of an image, which is imported first."
+    "of an image, which is imported first, or docker://HOST[:PORT]/NAME[:TAG], which is fetched if it is not stored."
 )
 _VOLUME = ("kind", "source", "readOnly", "recursive", "mode", "uid", "gid", "size")
 
@@ -93,6 +95,7 @@ POD_OPTIONS = (
     Option("--set-env-file", "a file of K=V lines", "FILE", many=True, complete="file"),
     Option("--inherit-env", "give the apps podium's own environment"),
     Option("--pod-manifest", "an appc pod manifest, in place of images", "FILE", complete="file"),
+    TLS_VERIFY,
     Option("--uuid-file-save", "write the pod's uuid into FILE", "FILE", complete="file"),
     Option("--private-users", "give the pod a user namespace of its own"),
     _pairs("--label", "a label, for 'podium list --filter'"),
@@ -192,7 +195,21 @@ def pod_request(args: Args) -> PodRequest:
         private_users=args.private_users,
         labels=values.unique(args.label, "--label"),
         annotations=values.unique(args.annotation, "--annotation"),
+        tls_verify=args.tls_verify != "false",
     )
+
+
+@contextmanager
+def progress_shown(context: Context, request: PodRequest) -> Iterator[None]:
+    """Show how far the images are that have to be imported or fetched first."""
+    got = [app.image for app in request.apps if is_address(app.image) or is_path(app.image)]
+    if not got:
+        yield
+        return
+    from podium.cli.progress import shown
+
+    with shown(f"getting {', '.join(got)}") as context.progress:
+        yield
 
 
 def dry_run(context: Context, request: PodRequest) -> int:

@@ -17,14 +17,27 @@ _WIDTH = 24
 
 @contextlib.contextmanager
 def shown(what: str) -> Iterator[Progress | None]:
-    """A function to be called with bytes done, bytes in all (or None) and files done; None where nobody would see."""
+    """A function to be called with bytes done, bytes in all (or None) and files done; None where nobody would see.
+
+    What is shown is wiped at the end of the block, and when None is done: the work has ended, the block has not.
+    """
     if not sys.stderr.isatty():
         yield None
         return
     last = 0.0
 
-    def progress(done: int, total: int | None = None, files: int = 0) -> None:
+    def wipe() -> None:
         nonlocal last
+        if last:
+            last = 0.0
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def progress(done: int | None, total: int | None = None, files: int = 0) -> None:
+        nonlocal last
+        if done is None:
+            wipe()
+            return
         now = time.monotonic()
         if now - last >= _INTERVAL:
             last = now
@@ -34,9 +47,7 @@ def shown(what: str) -> Iterator[Progress | None]:
     try:
         yield progress
     finally:
-        if last:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        wipe()
 
 
 def line(what: str, done: int, total: int | None, files: int) -> str:

@@ -13,11 +13,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def is_path(image: str) -> bool:
+    """Whether an IMAGE of the command line is a path: it begins with / or ./ or ../, or is there under that name."""
+    return image.startswith(("/", "./", "../")) or (image.endswith((".aci", ".tar")) and os.path.exists(image))
+
+
+def is_address(image: str) -> bool:
+    """Whether it is the address of an image in a registry."""
+    return image.startswith("docker://")
+
+
 class AppRequest(NamedTuple):
     """One app of the command line.
 
     Attributes:
-        image: name[:tag], id, prefix of an id, or path.
+        image: name[:tag], id, prefix of an id, path, or address in a registry.
         name: of the app; None: made from the image's.
         exec: path that replaces the image's command.
         args: what follows the image's command (an OCI image's CMD is replaced by it).
@@ -57,6 +67,7 @@ class PodRequest(NamedTuple):
         volumes: objects as in an appc pod manifest.
         env_files: paths of files with K=V lines.
         pod_manifest: path of an appc pod manifest to prepare instead of `apps`.
+        tls_verify: whether the registries that images are fetched from must be who they say.
     """
 
     apps: tuple[AppRequest, ...] = ()
@@ -78,6 +89,7 @@ class PodRequest(NamedTuple):
     private_users: bool = False
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    tls_verify: bool = True
 
     def check_beside_manifest(self) -> None:
         """Refuse what a pod manifest says itself. Raises BadUsage."""
@@ -96,6 +108,7 @@ class PodRequest(NamedTuple):
             "--private-users": self.private_users,
             "--label": self.labels,
             "--annotation": self.annotations,
+            "--tls-verify": not self.tls_verify,
         }
         given = [option for option, value in options.items() if value]
         if given:

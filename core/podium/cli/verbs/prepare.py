@@ -9,9 +9,10 @@ from podium.cli.command import Args, Command, Context
 def run(context: Context, args: Args) -> int:
     """Make a pod and print its uuid."""
     request = podoptions.pod_request(args)
-    if args.dry_run:
-        return podoptions.dry_run(context, request)
-    uuid = context.runtime.prepare(request)
+    with podoptions.progress_shown(context, request):
+        if args.dry_run:
+            return podoptions.dry_run(context, request)
+        uuid = context.runtime.prepare(request)
     print(uuid, flush=True)
     if args.uuid_file_save:
         with open(args.uuid_file_save, "w", encoding="ascii") as f:

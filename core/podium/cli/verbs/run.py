@@ -11,10 +11,11 @@ def run(context: Context, args: Args) -> int:
     from podium.pods.request import RunOptions
 
     request = podoptions.pod_request(args)
-    if args.dry_run:
-        return podoptions.dry_run(context, request)
     how = RunOptions(args.detach, args.interactive, args.tty, args.rm, args.uuid_file_save)
-    result = context.runtime.run(request, how)
+    with podoptions.progress_shown(context, request):
+        if args.dry_run:
+            return podoptions.dry_run(context, request)
+        result = context.runtime.run(request, how)
     return podoptions.outcome(result)
 
 

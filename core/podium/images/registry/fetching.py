@@ -77,12 +77,12 @@ def fetch_image(
             files.close()
 
 
-def stored_or_fetched(store: Store, address: str) -> Image:
+def stored_or_fetched(store: Store, address: str, *, tls_verify: bool = True, progress: Report | None = None) -> Image:
     """The image that is stored under the name it has at this address; fetched if there is none. See `fetch_image`."""
     try:
         return store.resolve(parse(address).name)
     except NotFound:
-        return fetch_image(store, address)
+        return fetch_image(store, address, tls_verify=tls_verify, progress=progress)
 
 
 def _known(job: Job, reference: Reference) -> Image | None:
