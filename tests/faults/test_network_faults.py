@@ -14,6 +14,7 @@ import signal
 import stat
 import time
 
+import psutil
 import pytest
 
 from podium.linux import procs
@@ -168,13 +169,20 @@ def _podium(box: Podium, caller: int, *, with_called: bool) -> set[int]:
         runtime = status.read_runtime(folder)
         if runtime is not None and runtime.supervisor is not None and procs.alive(runtime.supervisor):
             found.add(runtime.supervisor.pid)
-    found |= {child for pid in found for child in procs.children(pid) if _is_podium(child)}
+    found |= {child for pid in found for child in _children(pid) if _is_podium(child)}
     todo = list(found) if with_called else []
     while todo:
-        new = set(procs.children(todo.pop())) - found
+        new = set(_children(todo.pop())) - found
         found |= new
         todo += new
     return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _is_podium(pid: int) -> bool:

@@ -315,34 +315,6 @@ def test_cpu_is_throttled(path: str) -> None:
     assert used.cpu_seconds is not None and used.cpu_seconds >= 0.05
 
 
-def test_frozen_processes_stand_still(path: str, at: Hierarchies) -> None:
-    cgroup.create(path, at)
-    read_end, write_end = os.pipe()
-
-    def count() -> None:
-        while True:
-            os.write(write_end, b"x")
-
-    pid = _run(path, count, at)
-    os.close(write_end)
-    assert os.read(read_end, 1) == b"x"
-    cgroup.freeze(path, at)
-    if at.v2 is None:
-        _until(lambda: hierarchies.read(f"{at.v1['freezer']}/{path}/freezer.state") == "FROZEN\n")
-    else:
-        _until(lambda: hierarchies.counters(f"{at.v2}/{path}/cgroup.events")["frozen"] == 1)
-    os.set_blocking(read_end, False)
-    with pytest.raises(BlockingIOError):
-        while True:  # what was written before it stopped
-            os.read(read_end, 65536)
-    cgroup.thaw(path, at)
-    os.set_blocking(read_end, True)
-    assert os.read(read_end, 1) == b"x"
-    assert cgroup.kill(path, at=at)
-    assert _wait(pid) == -signal.SIGKILL
-    os.close(read_end)
-
-
 def test_a_killed_pid_reused_by_another_is_never_signalled(path: str) -> None:
     """What is not in the cgroup any more is left alone, even if its pid was read from there."""
     cgroup.create(path)

@@ -14,6 +14,10 @@ from podium.errors import InUse
 from podium.linux import namespaces, procs
 
 
+def _own(kind: str) -> str:
+    return os.readlink(f"/proc/self/ns/{kind}")
+
+
 def _in_child(action: Callable[[], object]) -> None:
     pid = os.fork()
     if pid == 0:
@@ -39,14 +43,14 @@ def _sleeper(*flags: str) -> tuple[subprocess.Popen[bytes], procs.Process]:
 
 def test_a_pinned_network_namespace_has_loopback_and_is_let_go(test_dir: str) -> None:
     path = os.path.join(test_dir, "a b,c")
-    before = namespaces.namespace_id("self", "net")
+    before = _own("net")
     inode = namespaces.pin_netns(path)
-    assert namespaces.namespace_id("self", "net") == before != f"net:[{inode}]"
+    assert _own("net") == before != f"net:[{inode}]"
 
     def use() -> None:
         fd = os.open(path, os.O_RDONLY)
         namespaces.join({"net": fd})
-        assert namespaces.namespace_id("self", "net") == f"net:[{inode}]"
+        assert _own("net") == f"net:[{inode}]"
         server = socket.create_server(("127.0.0.1", 0))
         socket.create_connection(server.getsockname()).close()
         assert [name for _, name in socket.if_nameindex() if name == "lo"] == ["lo"]
@@ -102,8 +106,8 @@ def test_all_namespaces_are_joined_even_a_network_namespace_of_the_host(test_dir
             fds["net"] = os.open(pin, os.O_RDONLY)
             namespaces.join(fds)
             for kind in kinds:
-                assert namespaces.namespace_id("self", kind) == f"{kind}:[{os.fstat(fds[kind]).st_ino}]"
-            assert namespaces.namespace_id("self", "net") == f"net:[{inode}]"
+                assert _own(kind) == f"{kind}:[{os.fstat(fds[kind]).st_ino}]"
+            assert _own("net") == f"net:[{inode}]"
             os.setgid(0)
             os.setuid(0)
 
@@ -130,10 +134,10 @@ def test_a_process_that_is_gone_or_another_has_no_namespaces_to_join() -> None:
 def test_unshare_and_setns_back() -> None:
     def use() -> None:
         own = os.open("/proc/self/ns/uts", os.O_RDONLY)
-        before = namespaces.namespace_id("self", "uts")
+        before = _own("uts")
         namespaces.unshare(namespaces.CLONE_NEWUTS)
-        assert namespaces.namespace_id("self", "uts") != before
+        assert _own("uts") != before
         namespaces.setns(own, namespaces.CLONE_NEWUTS)
-        assert namespaces.namespace_id("self", "uts") == before
+        assert _own("uts") == before
 
     _in_child(use)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+import prctl
 import pytest
 
 from podium.linux import procs
@@ -56,7 +57,7 @@ def test_fault_30_a_record_of_another_process_never_reaches_a_live_one(
 def test_a_name_with_parentheses_and_blanks_is_no_obstacle() -> None:
     pid = os.fork()
     if pid == 0:
-        procs.set_name(") Z 1 (")
+        prctl.set_name(") Z 1 (")
         signal.raise_signal(signal.SIGSTOP)
         os._exit(0)
     os.waitpid(pid, os.WUNTRACED)
@@ -67,12 +68,6 @@ def test_a_name_with_parentheses_and_blanks_is_no_obstacle() -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-
-
-def test_children_are_listed(sleeper: subprocess.Popen[bytes]) -> None:
-    assert sleeper.pid in procs.children(os.getpid())
-    assert procs.children(sleeper.pid) == []
-    assert procs.children(2**22 + 1) == []
 
 
 def _middle(linger: bool) -> procs.Process:
@@ -105,22 +100,6 @@ def _middle(linger: bool) -> procs.Process:
 @pytest.mark.parametrize("linger", [True, False], ids=["after", "before"])
 def test_a_process_dies_with_its_parent_ended_before_or_after(linger: bool) -> None:
     assert procs.wait_end(_middle(linger), 10)
-
-
-def test_a_subreaper_adopts_orphans() -> None:
-    pid = os.fork()
-    if pid == 0:
-        procs.set_subreaper()
-        read_end, write_end = os.pipe()
-        if os.fork() == 0:
-            if os.fork() == 0:
-                os.write(write_end, b"x")
-                os._exit(7)
-            os._exit(0)
-        os.read(read_end, 1)
-        codes = sorted(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2))
-        os._exit(0 if codes == [0, 7] else 1)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_processes_rooted_below_a_folder_are_found(test_dir: str) -> None:

@@ -37,7 +37,6 @@ DEFAULT_NAMES = tuple(
         *("SETUID", "SETGID", "SETPCAP", "SETFCAP", "SYS_CHROOT"),
     )
 )
-DEFAULT = frozenset(_NUMBERS[name] for name in DEFAULT_NAMES)
 
 _VERSION_3 = 0x20080522
 

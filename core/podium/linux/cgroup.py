@@ -250,27 +250,8 @@ def _until(done: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-def freeze(path: str, at: Hierarchies | None = None) -> None:
-    """Stop all processes of the cgroup; they stop soon after the call.
-
-    Raises:
-        HostLacks: neither v2 nor the v1 freezer has it.
-    """
-    _require_frozen(path, True, at)
-
-
-def thaw(path: str, at: Hierarchies | None = None) -> None:
-    """Let the processes of a frozen cgroup go on; raises as `freeze`."""
-    _require_frozen(path, False, at)
-
-
-def _require_frozen(path: str, frozen: bool, at: Hierarchies | None) -> None:
-    if not _set_frozen(path, frozen, at or hierarchies.current()):
-        raise HostLacks(f"no cgroup freezer has {path}", hint="use cgroup v2", subject="freezer")
-
-
-def _set_frozen(path: str, frozen: bool, at: Hierarchies) -> bool:
-    """By v2, else by the v1 freezer (not by both: each waits for what the other has stopped); whether one has it."""
+def _set_frozen(path: str, frozen: bool, at: Hierarchies) -> None:
+    """By v2, else by the v1 freezer, if there is one (not by both: each waits for what the other has stopped)."""
     ways = []
     if at.v2 is not None:
         ways.append((f"{at.v2}/{path}/cgroup.freeze", "1" if frozen else "0"))
@@ -281,8 +262,7 @@ def _set_frozen(path: str, frozen: bool, at: Hierarchies) -> bool:
             write(file, text)
         except FileNotFoundError:
             continue
-        return True
-    return False
+        return
 
 
 def remove(path: str, timeout: float = 5.0, at: Hierarchies | None = None) -> None:

@@ -75,11 +75,6 @@ def inside(fds: Mapping[str, int]) -> Iterator[None]:
             os.close(fd)
 
 
-def namespace_id(pid: int | str, kind: str) -> str:
-    """The identity of a process's namespace, such as `net:[4026531840]`; `pid` may be `self`."""
-    return os.readlink(f"/proc/{pid}/ns/{kind}")
-
-
 def own_mounts() -> int:
     """A descriptor of the mount namespace that this process is in, before it leaves it; its number is 10 or more.
 

@@ -58,21 +58,6 @@ def links() -> list[Link]:
         return [_link(message) for message in route.get_links()]
 
 
-def find_links_by_alias(prefix: str) -> list[Link]:
-    """The links whose alias starts with `prefix`, which must not be empty."""
-    if not prefix:
-        raise ValueError("an empty alias is every link's")
-    return [link for link in links() if link.alias.startswith(prefix)]
-
-
-def set_alias(index: int, alias: str) -> None:
-    """Give a link its alias."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
-        route.link("set", index=index, ifalias=alias)
-
-
 def delete_link(index: int, alias: str) -> bool:
     """Delete a link, if it carries exactly this alias (an index is reused).
 

@@ -137,18 +137,6 @@ def wait_end(process: Process, timeout: float | None) -> bool:
         os.close(fd)
 
 
-def children(pid: int) -> list[int]:
-    """Pids of a process's children, those of all its threads; empty if it is gone."""
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as f:
-                found += map(int, f.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
 def die_with_parent(sig: int, parent: int) -> None:
     """Get `sig` when the parent ends (PR_SET_PDEATHSIG), and at once if it has ended already.
 
@@ -163,20 +151,6 @@ def die_with_parent(sig: int, parent: int) -> None:
     prctl.set_pdeathsig(sig)
     if os.getppid() != parent:
         os.kill(os.getpid(), sig)
-
-
-def set_subreaper() -> None:
-    """Become the parent of descendants that lose theirs (PR_SET_CHILD_SUBREAPER)."""
-    import prctl
-
-    prctl.set_child_subreaper(1)
-
-
-def set_name(name: str) -> None:
-    """Set the name that ps and top show; the kernel keeps 15 bytes of it (PR_SET_NAME)."""
-    import prctl
-
-    prctl.set_name(name)
 
 
 def processes_rooted_below(path: str) -> list[Process]:
