@@ -46,6 +46,7 @@ class Disk:
         created: str | None = None,
         runtime: Runtime | None = None,
         ran: bool = True,
+        name: str | None = None,
     ) -> str:
         """A pod that has ended, by default of a plugin that is not to be had; returns its folder."""
         uuid = new_uuid()
@@ -54,7 +55,7 @@ class Disk:
         app = AppRef("app", "image", IMAGE, "tree")
         write(
             folder,
-            Envelope(uuid, None, created or rfc3339(), stage1, (app,), ("tree",), (IMAGE,), {}, features, "podium 99"),
+            Envelope(uuid, name, created or rfc3339(), stage1, (app,), ("tree",), (IMAGE,), {}, features, "podium 99"),
         )
         if ran:
             os.mkdir(os.path.join(folder, "status"))

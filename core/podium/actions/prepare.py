@@ -151,7 +151,9 @@ def _name_reserved(context: Context, name: str | None) -> Iterator[None]:
 
     with locked(context.data.at("locks", "names")):
         taken = [p for p in lifecycle.scan(context.data) if p.phase not in (EXITED_GARBAGE, GARBAGE)]
-        for pod in lifecycle.named(taken, name):
+        for pod in lifecycle.named(context.data, taken, name):
+            if pod.phase in (EXITED_GARBAGE, GARBAGE):
+                continue  # it went there just now
             raise InUse(
                 f"the name {name!r} is taken by pod {pod.uuid}",
                 hint=f"choose another, or 'podium rm {name}' first",

@@ -89,7 +89,7 @@ def find(data: DataDir, ref: str) -> PodRef:
             subject=ref,
         )
     pods = scan(data)
-    found = _living(named(pods, ref)) or [pod for pod in pods if prefix and pod.uuid.startswith(ref)]
+    found = _living(named(data, pods, ref)) or [pod for pod in pods if prefix and pod.uuid.startswith(ref)]
     if len({pod.uuid for pod in found}) > 1:
         raise Ambiguous(
             f"{ref!r} fits {len(found)} pods: {', '.join(pod.uuid for pod in found[:5])}",
@@ -107,16 +107,22 @@ def _living(pods: list[PodRef]) -> list[PodRef]:
     return [pod for pod in pods if pod.phase not in (EXITED_GARBAGE, GARBAGE)] or pods
 
 
-def named(pods: list[PodRef], name: str) -> list[PodRef]:
-    """Those of `pods` whose envelope carries this name. A damaged envelope has no name."""
-    found = []
+def named(data: DataDir, pods: list[PodRef], name: str) -> list[PodRef]:
+    """Those of `pods` whose envelope carries this name, where they are by now. A damaged envelope has no name."""
+    found: dict[str, PodRef] = {}
     for pod in pods:
-        try:
-            if envelopes.read(pod.path).name == name:
-                found.append(pod)
-        except (FileNotFoundError, Corrupt):
-            continue
-    return found
+        place: PodRef | None = pod
+        while place is not None:
+            try:
+                if envelopes.read(place.path).name == name:
+                    found[place.uuid] = place
+                break
+            except FileNotFoundError:  # it moved on meanwhile, is gone, or has none yet
+                before, place = place, again(data, place)
+                place = place if place != before else None
+            except Corrupt:
+                break
+    return list(found.values())
 
 
 def again(data: DataDir, pod: PodRef) -> PodRef | None:
