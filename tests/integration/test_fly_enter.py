@@ -138,6 +138,18 @@ def test_the_app_ends_before_the_command_has_begun(either: Fly) -> None:
     assert (client.returncode, out) == (125, "") and err.startswith(f"podium: app 'box' of pod {uuid} has ended\n")
 
 
+def test_the_pod_is_marked_before_its_records_are_read(fly: Fly) -> None:
+    uuid = fly.start("exec sleep 1000")
+    stopping = fly.podium.using(fly.podium.binary, PODIUM_TRACE_STOP="enter:running")
+    client = stopping.start("enter", uuid, "--", "true")
+    assert os.WIFSTOPPED(os.waitpid(client.pid, os.WUNTRACED)[1])
+    fly.podium("stop", uuid)
+    fly.podium("gc", "--grace-period", "1h")
+    client.send_signal(signal.SIGCONT)
+    out, err = client.communicate(timeout=20)
+    assert (client.returncode, out, err) == (125, "", f"podium: pod {uuid} has ended\n")
+
+
 def test_a_killed_client_leaves_no_command_behind(fly: Fly) -> None:
     uuid = fly.start("exec sleep 1000")
     client = fly.podium.start("enter", uuid, "--", "sh", "-c", "echo $$; exec sleep 1000")

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -269,6 +270,30 @@ def test_export_of_a_running_pod_is_refused(fly: Fly) -> None:
     path = os.path.join(fly.dir, "out.tar")
     assert "running" in fly.podium("export", uuid, path, check=4).stderr
     assert not os.path.exists(path)
+
+
+def test_no_gc_takes_a_pod_that_is_being_exported(fly: Fly) -> None:
+    uuid = fly.start("echo wrote > /srv-file")
+    fly.ended(uuid)
+    path = os.path.join(fly.dir, "out.tar")
+    export = fly.podium.using(fly.podium.binary, PODIUM_TRACE_STOP="export:kept").start("export", uuid, path)
+    assert os.WIFSTOPPED(os.waitpid(export.pid, os.WUNTRACED)[1])
+    assert fly.podium.json("gc", "--grace-period", "0s")["collected"] == []
+    assert fly.podium.pods()[uuid]["state"] == "exited"
+    rm = fly.podium.start("rm", uuid)
+    time.sleep(1)
+    assert rm.poll() is None  # it waits
+    export.send_signal(signal.SIGCONT)
+    assert export.communicate(timeout=20) == ("", "") and export.returncode == 0
+    with tarfile.open(path) as tar:
+        assert "./srv-file" in tar.getnames()
+    assert rm.communicate(timeout=20) == (f"{uuid}\n", "") and rm.returncode == 0
+    assert not fly.podium.pods()
+
+
+def test_a_pod_that_runs_is_not_prepared(fly: Fly) -> None:
+    uuid = fly.start("exec sleep 1000")
+    assert f"pod {uuid} is not prepared but running" in fly.podium("run-prepared", uuid, check=125).stderr
 
 
 def test_cat_manifest_and_inspect(fly: Fly) -> None:

@@ -57,8 +57,11 @@ def stop(context: Context, ref: str, timeout: float, force: bool) -> None:
     if info.state in ("exited", "exited-garbage", "garbage", "deleting", "gc-failed"):
         return
     if info.state != "running":
+        making = info.state in ("embryo", "preparing")
         raise WrongState(
-            f"pod {info.uuid} does not run: it is {info.state}", hint="'podium rm' removes it", subject=info.uuid
+            f"pod {info.uuid} does not run: it is {info.state}",
+            hint="try again in a moment" if making else "'podium rm' removes it",
+            subject=info.uuid,
         )
     stopping(info.path)
     _stop_hook(context, info, timeout=timeout, force=force)
@@ -136,6 +139,16 @@ def enter(context: Context, ref: str, app: str | None, command: Sequence[str], t
     app = observe.app_of(info.uuid, [a.name for a in info.apps], app)
     if tty and not os.isatty(0):
         raise BadUsage("--tty needs a terminal on standard input")
+    trace("enter:running")
+    try:
+        return _enter(context, info, app, command, tty)
+    except (PodiumError, FileNotFoundError) as e:
+        if os.path.exists(info.path):
+            raise
+        raise WrongState(f"pod {info.uuid} has ended", subject=info.uuid) from e
+
+
+def _enter(context: Context, info: PodInfo, app: str, command: Sequence[str], tty: bool) -> int:
     envelope = envelopes.read(info.path)
     envelope.features.require(f"pod {info.uuid}", envelope.prepared_by, full=True)
     with streams() as stdio, Dispatcher(context.data, context.config) as dispatcher:

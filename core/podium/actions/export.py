@@ -7,11 +7,14 @@ import os
 from podium import records
 from podium.actions import observe
 from podium.actions.context import Context
+from podium.actions.observe import PodInfo
+from podium.contexts import suppress
 from podium.errors import BadUsage, Corrupt, Failed, NotFound, PodiumError, WrongState
 from podium.paths import MANIFEST
 from podium.pods import envelope as envelopes
-from podium.pods import model
+from podium.pods import lock, model
 from podium.pods.ledger import PodLedger
+from podium.trace import trace
 from podium.types import App, Pod
 
 TYPE_CHECKING = False
@@ -70,20 +73,38 @@ def inspect(context: Context, ref: str) -> dict[str, Any]:
 
 
 def export(context: Context, ref: str, file: str, app: str | None) -> None:
-    """Write an app's rootfs, with what the app changed, as a tar archive.
+    """Write an app's rootfs, with what the app changed, as a tar archive. No gc takes the pod meanwhile; `rm` waits.
 
     Raises:
         WrongState: the pod was never run, or runs.
         BadUsage: it has several apps and none was named.
         Failed: tar failed.
     """
-    info = observe.look(context.data, ref)
-    if info.state not in ("exited", "exited-garbage", "gc-failed"):
-        raise WrongState(
-            f"pod {info.uuid} is {info.state}: only a pod that has ended can be exported",
-            hint="'podium stop' it first" if info.state == "running" else None,
-            subject=info.uuid,
-        )
+    info, kept = _kept(context, ref)
+    try:
+        trace("export:kept")
+        _export(info, file, app)
+    finally:
+        os.close(kept)
+
+
+def _kept(context: Context, ref: str) -> tuple[PodInfo, int]:
+    """A pod that has ended, and a descriptor that keeps it where it is."""
+    while True:
+        info = observe.look(context.data, ref)
+        if info.state not in ("exited", "exited-garbage", "gc-failed"):
+            raise WrongState(
+                f"pod {info.uuid} is {info.state}: only a pod that has ended can be exported",
+                hint="'podium stop' it first" if info.state == "running" else None,
+                subject=info.uuid,
+            )
+        with suppress(FileNotFoundError):  # a gc moves it on
+            fd = lock.share(info.path)
+            if fd is not None:
+                return info, fd
+
+
+def _export(info: PodInfo, file: str, app: str | None) -> None:
     pod = model.load(info.path)
     wanted = pod.app(observe.app_of(info.uuid, [a.name for a in pod.apps], app))
     if os.path.lexists(file):

@@ -62,17 +62,19 @@ def run_prepared(context: Context, ref: str, how: RunOptions) -> RunResult:
     if locked is None:
         raise NotFound(f"pod {pod.uuid} is gone", subject=pod.uuid)
     pod, fd = locked
+    if pod.phase != PREPARED:
+        if fd is not None:
+            os.close(fd)  # with our lock it would seem to run
+        from podium.actions import observe
+
+        raise WrongState(
+            f"pod {pod.uuid} is not prepared but {observe.look(context.data, pod.uuid).state}",
+            hint="a pod runs once; 'podium run' makes a new one",
+            subject=pod.uuid,
+        )
     if fd is None:
         raise InUse(f"pod {pod.uuid} is being worked on by another process", subject=pod.uuid)
     try:
-        if pod.phase != PREPARED:
-            os.close(fd)  # with our lock it would seem to run
-            fd = -1
-            raise WrongState(
-                f"pod {pod.uuid} is not prepared but {lifecycle.state(pod)}",
-                hint="a pod runs once; 'podium run' makes a new one",
-                subject=pod.uuid,
-            )
         envelope = envelopes.read(pod.path)
         envelope.features.require(f"pod {pod.uuid}", envelope.prepared_by, full=True)
         how.check(len(envelope.apps))

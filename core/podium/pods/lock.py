@@ -48,6 +48,25 @@ def try_lock_for(path: str, seconds: float) -> int | None:
     return fd
 
 
+def share(path: str) -> int | None:
+    """Keep the pod where it is while its files are read. It still seems to be held by nobody.
+
+    Returns:
+        The descriptor that keeps it, or None when somebody holds its lock.
+
+    Raises:
+        FileNotFoundError: the pod is not there, or moved on meanwhile.
+    """
+    fd = open_folder(path)
+    if _flock(fd, fcntl.LOCK_SH):
+        if _same(fd, path):
+            return fd
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "the pod moved on", path)
+    os.close(fd)
+    return None
+
+
 def _acquire(fd: int) -> bool:
     for pause in (*_RETRIES, None):
         if _flock(fd, fcntl.LOCK_EX):
