@@ -40,6 +40,17 @@ test "$CNI_COMMAND" != ADD || echo '{{"cniVersion":"1.0.0","ips":[{{"address":"1
 """
 
 
+# The plugin bridge, killed in its first DEL after it has removed the link, by which a second one knows what to undo.
+HALF = """#!/bin/sh
+if test "$CNI_COMMAND" = DEL && mkdir {reached}; then
+    nsenter --net="$CNI_NETNS" ip link delete "$CNI_IFNAME"
+    echo > {reached}/done
+    exec sleep 1000
+fi
+exec /usr/lib/cni/bridge
+"""
+
+
 @pytest.fixture
 def box(podium: Podium, busybox_rootfs: str) -> Podium:
     podium("image", "import", busybox_rootfs, "--name", "box", "--exec", "/bin/busybox")
@@ -138,6 +149,32 @@ def test_01_network_killed_at_random_moments(box: Podium, session_dir: str) -> N
         box(*GC)
         left = {uuid: (_traces(uuid), _addresses(session_dir, uuid)) for uuid in uuids}
         assert box.pods() == {} and all(found == ([], []) for found in left.values()), (number, left)
+
+
+def test_01_a_forced_stop_while_networks_are_given_back(box: Podium, session_dir: str, test_dir: str) -> None:
+    reached, plugins = os.path.join(test_dir, "reached"), os.path.join(test_dir, "plugins")
+    os.mkdir(plugins)
+    with open(os.path.join(plugins, "bridge"), "w") as f:
+        f.write(HALF.format(reached=reached))
+    os.chmod(os.path.join(plugins, "bridge"), stat.S_IRWXU)
+    with open(box.config) as f:
+        text = f.read()
+    box.config = os.path.join(test_dir, "half.toml")
+    with open(box.config, "w") as f:
+        f.write(text.replace("[net]", f'[net]\nplugin-dirs = ["{plugins}", "/usr/lib/cni"]'))
+    uuid = box.out("run", "-d", "box", "--", "sleep", "1000")
+    assert _traces(uuid)
+    stop = box.start("stop", uuid)
+    while not os.path.exists(f"{reached}/done"):
+        assert stop.poll() is None
+        time.sleep(0.01)
+    box("stop", "--force", uuid)
+    stop.communicate(timeout=30)
+    assert box.json("status", uuid)["pod"]["state"] == "exited"
+    assert [trace for trace in _traces(uuid) if not trace.startswith("netns")] == []
+    assert _addresses(session_dir, uuid) == []
+    box(*GC)
+    assert box.pods() == {} and _traces(uuid) == []
 
 
 def _kill(box: Podium, caller: int, *, with_called: bool) -> None:

@@ -172,8 +172,15 @@ def _reserved(folder: str, container: str) -> list[str]:
     return found
 
 
-def detach(ledger: Ledger) -> None:
+def detach(ledger: Ledger, *, again: bool = False) -> None:
     """Give back, in the host's mount namespace, what `attach` took: at a pod's end. What fails is left to gc.
+
+    A plugin that was killed half-way leaves rules that the next DEL does not find, and says that all is well: so what
+    was not wholly made, or is given back once more, is looked after here.
+
+    Args:
+        ledger: of the pod.
+        again: somebody who did this was killed.
 
     Raises:
         PodiumError, OSError: of the first that failed.
@@ -181,7 +188,7 @@ def detach(ledger: Ledger) -> None:
     for resource in reversed(ledger.outstanding()):
         if resource.kind == "address" and "plugins" in resource.attrs:
             trace("net:del")
-            delete(resource.attrs)
+            delete(resource.attrs, sweep=again or not resource.held)
             trace("net:deleted")
             ledger.released(resource.number, "supervisor")
         elif resource.kind == "netns" and resource.id.startswith(NETNS_FOLDER + "/"):

@@ -63,7 +63,7 @@ class Networks:
         return ended == 0
 
     def _detached(self, pod: Pod, group: str | None) -> int:
-        """Let a child run DEL, in this cgroup; returns its wait status."""
+        """Let a child run DEL, in this cgroup (None: again, outside of it); returns its wait status."""
         from podium.linux import namespaces
         from podium.net.attachment import detach
 
@@ -78,7 +78,7 @@ class Networks:
             if group:
                 cgroup.enter(group, at=at)
             namespaces.setns(self._host_mounts, namespaces.CLONE_NEWNS)
-            detach(PodLedger(pod.dir))
+            detach(PodLedger(pod.dir), again=not group)
             code = 0
         except BaseException as e:
             os.write(2, f"the pod's networks are left to gc: {type(e).__name__}: {e}\n".encode())
