@@ -57,4 +57,6 @@ def test_two_apps_are_confined_entered_stopped_and_collected(box: Podium) -> Non
     box("stop", uuid)
     ended = box.out("status", uuid)
     assert "exited with 3" in ended and "exited by SIGTERM" in ended
+    refused = box("export", "--app", "a", uuid, "/nonexistent/a.tar", check=2).stderr
+    assert "its stage1 is kvm" in refused and "volume" in refused
     _ended(box)

@@ -97,9 +97,9 @@ def test_a_guest_that_says_nothing_in_time(box: Podium, test_dir: str) -> None:
     assert "the guest did not boot within 8 s" in said and "boot-timeout" in said, said
 
 
-@pytest.mark.parametrize(("how", "code"), [("stop", 143), ("interrupt", 130)])
+@pytest.mark.parametrize(("how", "code"), [("stop", 143), ("interrupt", 130), ("force", 137)])
 def test_a_pod_that_is_ended_while_its_guest_boots(box: Podium, how: str, code: int) -> None:
-    """By its supervisor, at once: what the stop's time limit or the boot's would end was killed, and gives 125."""
+    """By its supervisor, at once: what the boot's time limit would end was killed, and gives 125."""
     uuid = _prepared(box, HANGS)
     console = os.path.join(box.json("inspect", uuid)["path"].replace("/prepared/", "/run/"), "logs", "_console")
     running = box.start("run-prepared", uuid)
@@ -107,6 +107,8 @@ def test_a_pod_that_is_ended_while_its_guest_boots(box: Podium, how: str, code: 
         until(lambda: "here it hangs" in _read(console), "the guest has begun to boot")
         if how == "stop":
             box("stop", uuid)
+        elif how == "force":
+            box("stop", "--force", uuid)
         else:
             running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=60)[1]

@@ -9,7 +9,7 @@ from podium.actions import observe
 from podium.actions.context import Context
 from podium.actions.observe import PodInfo
 from podium.contexts import suppress
-from podium.errors import BadUsage, Corrupt, Failed, NotFound, PodiumError, WrongState
+from podium.errors import BadUsage, CapabilityUnsupported, Corrupt, Failed, NotFound, PodiumError, WrongState
 from podium.paths import MANIFEST
 from podium.pods import envelope as envelopes
 from podium.pods import lock, model
@@ -78,6 +78,7 @@ def export(context: Context, ref: str, file: str, app: str | None) -> None:
     Raises:
         WrongState: the pod was never run, or runs.
         BadUsage: it has several apps and none was named.
+        CapabilityUnsupported: its stage1 keeps the files elsewhere, as a virtual machine does.
         Failed: tar failed.
     """
     info, kept = _kept(context, ref)
@@ -105,8 +106,17 @@ def _kept(context: Context, ref: str) -> tuple[PodInfo, int]:
 
 
 def _export(info: PodInfo, file: str, app: str | None) -> None:
+    from podium.sandbox import rootfs
+
     pod = model.load(info.path)
     wanted = pod.app(observe.app_of(info.uuid, [a.name for a in pod.apps], app))
+    if not os.path.isdir(rootfs.path(pod, wanted)):
+        stage1 = info.stage1.name if info.stage1 else "unknown"
+        raise CapabilityUnsupported(
+            f"the files of pod {info.uuid} are where export can't read them: its stage1 is {stage1}",
+            hint="have the app write what is to be kept into a volume",
+            subject=info.uuid,
+        )
     if os.path.lexists(file):
         raise BadUsage(f"{file} exists already", hint="choose another name, or remove it", subject=file)
     pid = os.fork()

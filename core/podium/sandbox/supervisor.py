@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # What only started apps need: it is imported while an unfinished sandbox is being made.
 FOR_APPS = ("podium.sandbox.process", "podium.events.emitter", "podium.events.consumers")
+NEVER_STARTED = "it was stopped before it was started"
 STOP_TIMEOUT = 10.0  # seconds that the other apps have to end once one has failed
 REST_AFTER = 1.5  # seconds without anything to decide; a short pod never pays for it
 _ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
@@ -120,7 +121,14 @@ class PodSupervisor:
         ending = [number for number in received if number in _ENDING]
         if gone or ending:
             number = ending[0] if ending else signal.SIGTERM
-            raise Stopped("it was stopped before it was started", subject=self._pod.uuid, number=number)
+            raise Stopped(NEVER_STARTED, subject=self._pod.uuid, number=number)
+
+    def was_ended_by_force(self) -> bool:
+        """Whether a stop that was asked for, and killed what there was, is why no app could be started."""
+        from podium.events.emitter import STOPPING
+
+        asked = os.path.lexists(os.path.join(self._pod.dir, STOPPING))
+        return asked and not any(app.was_started for app in self._apps)
 
     def never_started(self, stopped: Stopped) -> int:
         """Take in that the pod has ended before any app was started; returns its exit code."""

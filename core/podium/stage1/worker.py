@@ -223,9 +223,10 @@ class _Worker:
         return self._call("prepare", pod=pod, ledger=PodLedger(folder))
 
     def _run(self, folder: str, args: dict[str, Any], number: int) -> int:
+        from podium.linux.signals import signal
         from podium.pods.model import load
         from podium.sandbox.handover import Options
-        from podium.sandbox.supervisor import PodSupervisor
+        from podium.sandbox.supervisor import NEVER_STARTED, PodSupervisor
 
         def notify(event: str, data: dict[str, Any]) -> None:
             try:
@@ -250,6 +251,10 @@ class _Worker:
                 code = self._call("run", pod=pod, supervisor=supervisor)
             except Stopped as e:
                 code = supervisor.never_started(e)
+            except PodiumError:
+                if not supervisor.was_ended_by_force():
+                    raise
+                code = supervisor.never_started(Stopped(NEVER_STARTED, subject=pod.uuid, number=signal.SIGKILL))
             supervisor.finish(int(code))
         if options.remove and supervisor.step_back():
             self._more = {"more": True}
