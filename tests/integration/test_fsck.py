@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -128,6 +129,16 @@ def test_nothing_is_taken_from_who_is_at_work(data: DataDir, podium: Podium) -> 
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def test_a_pod_that_is_collected_meanwhile_is_no_damage(data: DataDir, podium: Podium) -> None:
+    stopping = podium.using(podium.binary, PODIUM_TRACE_STOP="fsck:pod")
+    fsck = stopping.start("fsck", "--format", "json")
+    assert os.WIFSTOPPED(os.waitpid(fsck.pid, os.WUNTRACED)[1])
+    podium("rm", "ready", "ended")
+    fsck.send_signal(signal.SIGCONT)
+    out, err = fsck.communicate(timeout=20)
+    assert (fsck.returncode, json.loads(out)["findings"], err) == (0, [], "")
 
 
 def test_pod_manifest_fault_has_its_place(data: DataDir, podium: Podium) -> None:

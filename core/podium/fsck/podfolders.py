@@ -18,6 +18,7 @@ from podium.pods.envelope import Envelope
 from podium.pods.ledger import PodLedger
 from podium.pods.lifecycle import GC_FAILED, PodRef, is_odd, is_uuid
 from podium.pods.manifest_fault import manifest_fault
+from podium.trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Pods:
                 self._report.add("pod-image", image, message, "the pod runs without it; import the image again")
 
     def _check_pod(self, pod: PodRef, found: Envelope | None) -> None:
+        trace("fsck:pod")
         if pod.phase in (EMBRYO, PREPARE) and not lock.is_locked(pod.path):
             self._check_abandoned(pod)
         for folder in ("", "status", "stage1", "logs"):
@@ -166,6 +168,8 @@ class Pods:
         try:
             data = records.read_bytes(os.path.join(pod.path, MANIFEST), MAX_BYTES)
         except FileNotFoundError:
+            if not os.path.isdir(pod.path):
+                raise  # it moved on, or was collected meanwhile
             if pod.phase != "garbage":
                 self._report.add("pod-manifest", pod.uuid, f"the manifest of pod {pod.uuid} is missing", _GC)
             return
