@@ -15,10 +15,11 @@ from podium import records
 from podium.errors import Ambiguous, BadInput, BadUsage, Corrupt, InUse, NotFound
 from podium.features import Features
 from podium.images.importing import import_path
-from podium.paths import EXITED_GARBAGE, PREPARED, RUN
+from podium.paths import EXITED_GARBAGE, PREPARED, RUN, DataDir
 from podium.pods import envelope
-from podium.store import migrations
+from podium.store import migrations, verifying
 from podium.store.image import Image
+from podium.store.limits import Limits
 from podium.store.store import Store
 from support import oci
 
@@ -223,6 +224,25 @@ def test_verify_tells_a_damaged_blob_and_a_new_import_heals_it(store: Store, wor
     assert not os.path.exists(first)  # set aside, so that a good one takes its place
     import_path(store, os.path.join(work, "a"))
     assert store.verify() == [(image.id, "a", [], [])]
+
+
+def test_an_image_that_is_removed_meanwhile_is_no_damage(
+    store: Store, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, going = import_path(store, layout(work, "a")), import_path(store, layout(work, "b", files=5))
+    verify = verifying.verify
+
+    def slow(data: DataDir, limits: Limits, image: Image, *, repair: bool) -> verifying.Verified:
+        if image.id == going.id:  # as another process does
+            store.remove(going.id)
+            store.gc(0)
+        return verify(data, limits, image, repair=repair)
+
+    monkeypatch.setattr(verifying, "verify", slow)
+    assert store.verify() == [(kept.id, "a", [], [])]
+    import_path(store, os.path.join(work, "b"))
+    with pytest.raises(NotFound, match="meanwhile"):
+        store.verify([going.id])
 
 
 def test_20_one_damaged_record_costs_one_image(store: Store, work: str) -> None:

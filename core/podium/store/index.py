@@ -178,6 +178,7 @@ def fault(data: DataDir) -> str | None:
 def _difference(data: DataDir, db: sqlite3.Connection) -> str | None:
     """Whether a row says anything else than the very file that it says it was read from."""
     found = _on_disk(data)
+    db.execute("BEGIN")  # all of it as it is at one moment
     for digits, *identity, record, problem in db.execute("SELECT hex, inode, mtime, size, record, problem FROM images"):
         if found.get(digits) != tuple(identity):
             continue  # it is read again at the next use
@@ -195,7 +196,8 @@ def _difference(data: DataDir, db: sqlite3.Connection) -> str | None:
             {row[0] for row in db.execute(f"SELECT {column} FROM {table} WHERE hex = ?", (digits,))}
             for column, table in (("reference", "names"), ("digest", "blobs"))
         )
-        if record != text or got != wanted or (text is None) != (problem is not None):
+        differs = record != text or got != wanted or (text is None) != (problem is not None)
+        if differs and _on_disk(data).get(digits) == tuple(identity):  # else the record was replaced just now
             return f"the index says something else of image {digits[:12]} than its record"
     return None
 

@@ -250,9 +250,35 @@ class Store:
         return collect(self.data, grace, dry_run=dry_run)
 
     def verify(self, refs: list[str] | None = None, *, repair: bool = True) -> list[Verified]:
-        """Hold images (all, if none are named) against their digests; an altered tree is rendered again."""
+        """Hold images (all, if none are named) against their digests; an altered tree is rendered again.
+
+        Raises:
+            NotFound: one that was named is not there, or was removed meanwhile.
+        """
         from podium.store.verifying import Verified, verify
 
         images = [self.resolve(r) for r in refs] if refs else self.images()
         unreadable = [] if refs else [Verified(PREFIX + p.hex, "", [p.error.message], []) for p in self.problems()]
-        return [verify(self.data, self.limits, image, repair=repair) for image in images] + unreadable
+        found = []
+        for image in images:
+            try:
+                result = verify(self.data, self.limits, image, repair=repair)
+            except FileNotFoundError:
+                if not self._is_gone(image):
+                    raise
+                result = None
+            if result is None or ((result.problems or result.repaired) and self._is_gone(image)):
+                if refs:
+                    raise NotFound(f"image {image.name or image.id} was removed meanwhile", subject=image.id)
+                continue  # who removes an image takes one of its files after the other
+            found.append(result)
+        return found + unreadable
+
+    def _is_gone(self, image: Image) -> bool:
+        try:
+            self.resolve(image.id)
+        except NotFound:
+            return True
+        except Corrupt:
+            pass
+        return False
