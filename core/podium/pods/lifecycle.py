@@ -35,7 +35,7 @@ def new_uuid() -> str:
 
 def is_uuid(text: str) -> bool:
     """Whether `text` is a whole uuid as podium writes it."""
-    return len(text) == 36 and [i for i, c in enumerate(text) if c == "-"] == [8, 13, 18, 23] and _is_prefix(text)
+    return len(text) == 36 and text[8:24:5] == "----" and text.count("-") == 4 and _is_prefix(text)
 
 
 def _is_prefix(text: str) -> bool:
