@@ -122,10 +122,14 @@ def expect_moves_soon(at: Hierarchies | None = None) -> None:
     """
     from _thread import start_new_thread
 
-    with suppress(HostLacks, RuntimeError):  # no cgroups; a limit on threads
+    fd = None
+    with suppress(HostLacks):
         fd = _own_procs(at or hierarchies.current())
-        if fd is not None:
+    if fd is not None:
+        try:
             start_new_thread(_move_here, (fd, 2))
+        except RuntimeError:  # a limit on threads
+            os.close(fd)
 
 
 def _own_procs(at: Hierarchies) -> int | None:
