@@ -61,6 +61,7 @@ class LifeChecks:
             pods.logged(uuid, "ready", name)
         pods.podium("kill", "--app", "b", "--signal", "USR1", uuid)
         pods.logged(uuid, "got it", "b")
+        pods.podium("stop", uuid)  # so that what a was sent, it has handled
         assert "got it" not in pods.podium.out("logs", "--app", "a", uuid), "the app a got it, too"
 
     def test_stop_asks_before_it_kills(self, pods: Pods) -> None:
