@@ -11,7 +11,6 @@ import os
 import random
 import select
 import signal
-import stat
 import time
 
 import psutil
@@ -63,13 +62,9 @@ class Fake:
     def __init__(self, folder: str, config: str) -> None:
         self.log, self._mode = os.path.join(folder, "calls"), os.path.join(folder, "mode")
         self.plugins, net_d = os.path.join(folder, "plugins"), os.path.join(folder, "net.d")
-        os.makedirs(self.plugins)
         os.makedirs(net_d)
         self.set("fine")
-        path = os.path.join(self.plugins, "fake")
-        with open(path, "w") as f:
-            f.write(FAKE.format(log=self.log, mode=self._mode))
-        os.chmod(path, stat.S_IRWXU)
+        network.make_plugin(self.plugins, "fake", FAKE.format(log=self.log, mode=self._mode))
         self.list = os.path.join(net_d, "fake.conflist")
         with open(self.list, "w") as f:
             json.dump({"cniVersion": "1.0.0", "name": "fake", "plugins": [{"type": "fake", "own": "kept"}]}, f)
@@ -153,15 +148,8 @@ def test_01_network_killed_at_random_moments(box: Podium, session_dir: str) -> N
 
 def test_01_a_forced_stop_while_networks_are_given_back(box: Podium, session_dir: str, test_dir: str) -> None:
     reached, plugins = os.path.join(test_dir, "reached"), os.path.join(test_dir, "plugins")
-    os.mkdir(plugins)
-    with open(os.path.join(plugins, "bridge"), "w") as f:
-        f.write(HALF.format(reached=reached))
-    os.chmod(os.path.join(plugins, "bridge"), stat.S_IRWXU)
-    with open(box.config) as f:
-        text = f.read()
-    box.config = os.path.join(test_dir, "half.toml")
-    with open(box.config, "w") as f:
-        f.write(text.replace("[net]", f'[net]\nplugin-dirs = ["{plugins}", "/usr/lib/cni"]'))
+    network.make_plugin(plugins, "bridge", HALF.format(reached=reached))
+    network.look_for_plugins(box, os.path.join(test_dir, "half.toml"), plugins, "/usr/lib/cni")
     uuid = box.out("run", "-d", "box", "--", "sleep", "1000")
     assert _traces(uuid)
     stop = box.start("stop", uuid)

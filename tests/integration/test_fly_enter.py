@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from support.fly import Fly, until
+from support.stopped import stopped_at
 
 FIELDS = (
     *("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"),
@@ -129,9 +130,7 @@ def test_what_was_entered_ends_with_the_pod(either: Fly) -> None:
 
 def test_the_app_ends_before_the_command_has_begun(either: Fly) -> None:
     uuid = either.start("exec sleep 1000")
-    stopping = either.podium.using(either.podium.binary, PODIUM_TRACE_STOP="enter:looked")
-    client = stopping.start("enter", uuid, "--", "true")
-    assert os.WIFSTOPPED(os.waitpid(client.pid, os.WUNTRACED)[1])
+    client = stopped_at(either.podium, "enter:looked", "enter", uuid, "--", "true")
     either.podium("stop", uuid)
     client.send_signal(signal.SIGCONT)
     out, err = client.communicate(timeout=20)
@@ -140,9 +139,7 @@ def test_the_app_ends_before_the_command_has_begun(either: Fly) -> None:
 
 def test_the_pod_is_marked_before_its_records_are_read(fly: Fly) -> None:
     uuid = fly.start("exec sleep 1000")
-    stopping = fly.podium.using(fly.podium.binary, PODIUM_TRACE_STOP="enter:running")
-    client = stopping.start("enter", uuid, "--", "true")
-    assert os.WIFSTOPPED(os.waitpid(client.pid, os.WUNTRACED)[1])
+    client = stopped_at(fly.podium, "enter:running", "enter", uuid, "--", "true")
     fly.podium("stop", uuid)
     fly.podium("gc", "--grace-period", "1h")
     client.send_signal(signal.SIGCONT)

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from support.fly import Fly, until
+from support.stopped import stopped_at
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 125, 126, 127, 255])
@@ -276,8 +277,7 @@ def test_no_gc_takes_a_pod_that_is_being_exported(fly: Fly) -> None:
     uuid = fly.start("echo wrote > /srv-file")
     fly.ended(uuid)
     path = os.path.join(fly.dir, "out.tar")
-    export = fly.podium.using(fly.podium.binary, PODIUM_TRACE_STOP="export:kept").start("export", uuid, path)
-    assert os.WIFSTOPPED(os.waitpid(export.pid, os.WUNTRACED)[1])
+    export = stopped_at(fly.podium, "export:kept", "export", uuid, path)
     assert fly.podium.json("gc", "--grace-period", "0s")["collected"] == []
     assert fly.podium.pods()[uuid]["state"] == "exited"
     rm = fly.podium.start("rm", uuid)

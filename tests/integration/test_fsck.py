@@ -17,6 +17,7 @@ from podium.store import index
 from support.command import Podium
 from support.damage import podium_forked
 from support.snapshot import Scope
+from support.stopped import stopped_at
 from support.store_damage import CASES, UUID, content, pod, write
 
 FLY = ("--stage1", "fly", "--net", "host")
@@ -132,9 +133,7 @@ def test_nothing_is_taken_from_who_is_at_work(data: DataDir, podium: Podium) -> 
 
 
 def test_a_pod_that_is_collected_meanwhile_is_no_damage(data: DataDir, podium: Podium) -> None:
-    stopping = podium.using(podium.binary, PODIUM_TRACE_STOP="fsck:pod")
-    fsck = stopping.start("fsck", "--format", "json")
-    assert os.WIFSTOPPED(os.waitpid(fsck.pid, os.WUNTRACED)[1])
+    fsck = stopped_at(podium, "fsck:pod", "fsck", "--format", "json")
     podium("rm", "ready", "ended")
     fsck.send_signal(signal.SIGCONT)
     out, err = fsck.communicate(timeout=20)

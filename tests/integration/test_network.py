@@ -90,20 +90,13 @@ def test_networks_are_listed_inspected_and_collected(web: Podium, session_dir: s
     os.makedirs(folder, exist_ok=True)
     wrong, modern = (os.path.join(folder, name) for name in ("wrong.conflist", "modern.conflist"))
     plugins = os.path.join(session_dir, "modern-plugins")
-    os.makedirs(plugins)
     log = os.path.join(plugins, "log")
-    with open(os.path.join(plugins, "modern"), "w") as f:
-        f.write(f'#!/bin/sh\necho "$CNI_COMMAND" >> {log}; cat >> {log}\n')
-    os.chmod(os.path.join(plugins, "modern"), 0o700)
+    network.make_plugin(plugins, "modern", f'#!/bin/sh\necho "$CNI_COMMAND" >> {log}; cat >> {log}\n')
     with open(wrong, "w") as f:
         f.write('{"cniVersion": "1.0.0", "name": "wrong", "plugins": []}')
     with open(modern, "w") as f:
         json.dump({"cniVersion": "1.1.0", "name": "modern", "plugins": [{"type": "modern"}]}, f)
-    with open(web.config) as f:
-        text = f.read()
-    web.config = os.path.join(session_dir, "modern.toml")
-    with open(web.config, "w") as f:
-        f.write(text.replace("[net]", f'[net]\nplugin-dirs = ["/usr/lib/cni", "{plugins}"]'))
+    network.look_for_plugins(web, os.path.join(session_dir, "modern.toml"), "/usr/lib/cni", plugins)
     uuid = web.out("run", "-d", "web", "--", "sleep", "1000")
     try:
         listed = {n["name"]: n for n in web.json("network", "list")["networks"]}
@@ -259,11 +252,7 @@ def test_a_user_namespace_and_a_network_go_together(web: Podium) -> None:
 
 
 def test_without_plugins_podium_makes_the_bridge_itself(web: Podium, session_dir: str) -> None:
-    with open(web.config) as f:
-        text = f.read()
-    web.config = os.path.join(session_dir, "bare.toml")
-    with open(web.config, "w") as f:
-        f.write(text.replace("[net]", '[net]\nplugin-dirs = ["/nonexistent"]'))
+    network.look_for_plugins(web, os.path.join(session_dir, "bare.toml"), "/nonexistent")
     port, lone = free_port(), free_port()
     uuid = web.out("run", "-d", "--name", "server", "--port", f"http:{port}", "web", *HTTPD)
     v4, v6 = ips(web, uuid)

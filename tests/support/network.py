@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import subprocess
 import zlib
+
+from support.command import Podium
 
 NUMBER = zlib.crc32(str(os.getpid()).encode()) % 4096
 BRIDGE = f"ptest{os.getpid() % 10**8}"
@@ -18,6 +22,24 @@ def settings(folder: str) -> str:
         f'[net]\nbridge = "{BRIDGE}"\nsubnets = ["{SUBNET}.0/24", "{SUBNET6}:/64"]\n'
         f'ipam-dir = "{folder}/ipam"\nconfig-dir = "{folder}/net.d"\n'
     )
+
+
+def make_plugin(folder: str, name: str, script: str) -> None:
+    """A CNI plugin that is a script, in a folder that need not be there yet."""
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(script)
+    os.chmod(path, stat.S_IRWXU)
+
+
+def look_for_plugins(podium: Podium, config: str, *folders: str) -> None:
+    """Have `podium` look for CNI plugins in these folders, by a new configuration file `config`."""
+    with open(podium.config, encoding="utf-8") as f:
+        text = f.read()
+    podium.config = config
+    with open(config, "w", encoding="utf-8") as f:
+        f.write(text.replace("[net]", f"[net]\nplugin-dirs = {json.dumps(folders)}"))
 
 
 def has_bridge(name: str) -> bool:
